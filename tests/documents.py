@@ -130,8 +130,8 @@ def _run_command(command: Command, where: str) -> None:
         code = cli.main(command.arguments)
     text = printed.getvalue()
     line = shlex.join(["eyeshot", *command.arguments])
-    wanted = 2 if "\neyeshot: " in f"\n{command.shown}" else 0
-    assert code == wanted, f"{where}: {line}: exit code {code}\n{text}"
+    expected = 2 if "\neyeshot: " in f"\n{command.shown}" else 0
+    assert code == expected, f"{where}: {line}: exit code {code}\n{text}"
     if command.shown.strip():
         _compare(command.shown, text, f"{where}: {line}")
 

@@ -241,7 +241,7 @@ class Hooked(Simple):
         super().__init__()
         features: list[Tensor] = []
         self.features = features
-        self.conv.register_forward_hook(lambda *told: features.append(told[2]))
+        self.conv.register_forward_hook(lambda *call: features.append(call[2]))
         once: Any = self.conv.register_forward_pre_hook(lambda *_: once.remove())
 
     def forward(self, x: Tensor) -> Tensor:

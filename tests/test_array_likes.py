@@ -119,12 +119,12 @@ def _read_only(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 @pytest.mark.filterwarnings("error")
 def test_see_and_explain_take_any_array(change: Any) -> None:
     net, x = nn.Sequential(nn.Conv2d(1, 2, 3)).eval(), RNG.random((1, 9, 7), np.float32)
-    given = change(x.copy())
+    changed = change(x.copy())
     with torch.no_grad():
-        wanted = net(torch.from_numpy(x)[None])[0]
-    np.testing.assert_allclose(eyeshot.see(net, given).layers[0].maps, wanted, atol=1e-6)
-    found = eyeshot.explain(net, given, layer="0", unit=(1, 4, 3))
-    assert found.total == pytest.approx(float(wanted[1, 4, 3]), abs=1e-5)
+        expected = net(torch.from_numpy(x)[None])[0]
+    np.testing.assert_allclose(eyeshot.see(net, changed).layers[0].maps, expected, atol=1e-6)
+    found = eyeshot.explain(net, changed, layer="0", unit=(1, 4, 3))
+    assert found.total == pytest.approx(float(expected[1, 4, 3]), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -148,10 +148,10 @@ def test_see_and_explain_refuse_what_is_no_input(image: Any, problem: str) -> No
 def test_explain_is_not_moved_by_the_default_device() -> None:
     net, x = nn.Sequential(nn.Conv2d(1, 2, 3)).eval(), torch.rand(1, 9, 7)
     with torch.no_grad():
-        wanted = float(net(x[None])[0, 1, 4, 3])
+        expected = float(net(x[None])[0, 1, 4, 3])
     with torch.device("meta"):
         found = eyeshot.explain(net, x, layer="0", unit=(1, 4, 3))
-    assert found.total == pytest.approx(wanted, abs=1e-5)
+    assert found.total == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_run_within_autocast_is_refused() -> None:

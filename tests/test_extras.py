@@ -95,14 +95,14 @@ def test_what_needs_an_extra_names_it(folder: Path) -> None:
         ("run", "net.py:Net", "a.png", "-o", "out.zarr", "--workers", "2"),
         ("run", "net.py:Net", "a.png", "-o", "out.zarr", "--scheduler", "tcp://127.0.0.1:1"),
     ]
-    told = _commands(folder, clusters, {"dask"}, expected=1)
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert told.stderr.count("distributed is not installed; pip install 'eyeshot[dask]'") == 2
+    reported = _commands(folder, clusters, {"dask"}, expected=1)
+    assert reported.returncode == 0, reported.stdout + reported.stderr
+    assert reported.stderr.count("distributed is not installed; pip install 'eyeshot[dask]'") == 2
     # A command that fails for want of a package ends with 1: each is asked for in turn.
-    told = _commands(folder, list(needs), {"images", "nifti", "train", "report"}, expected=1)
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert "Traceback" not in told.stderr
-    lines = [line for line in told.stderr.splitlines() if line.startswith("eyeshot: ")]
+    reported = _commands(folder, list(needs), {"images", "nifti", "train", "report"}, expected=1)
+    assert reported.returncode == 0, reported.stdout + reported.stderr
+    assert "Traceback" not in reported.stderr
+    lines = [line for line in reported.stderr.splitlines() if line.startswith("eyeshot: ")]
     for line, (package, name) in zip(lines, needs.values(), strict=True):
         assert line.endswith(f"{package} is not installed; pip install 'eyeshot[{name}]'")
 

@@ -55,7 +55,7 @@ def test_a_skip_is_kept_until_it_is_read() -> None:
     assert torch.equal(found["add"], found["mul"] + found["relu#2"])
 
 
-def test_only_what_leads_to_the_wanted_node_is_computed() -> None:
+def test_only_what_leads_to_the_requested_node_is_computed() -> None:
     graph = traced(Functional().eval(), [(1, 8, 8)])
     names = [node.name for node, _ in values(graph, [torch.zeros(1, 1, 8, 8)], ["relu"])]
     assert names == ["x", "conv1", "relu"]

@@ -218,6 +218,6 @@ def test_what_is_no_network_is_refused_in_one_line(name: str) -> None:
     others: dict[str, Any] = {"no network": {}, "is a class": nn.ReLU, "is a path": "net.onnx"}
     if name == "explain":
         del others["is a path"]  # of a run
-    for told, other in others.items():
-        with pytest.raises(BadValue, match=told):
+    for reported, other in others.items():
+        with pytest.raises(BadValue, match=reported):
             TAKE_A_NETWORK[name](other)

@@ -157,7 +157,7 @@ def test_shapes_are_those_of_a_real_forward_pass(name: str) -> None:
     seen: dict[str, list[tuple[int, ...]]] = {}
 
     def note(path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, given: object, output: Tensor) -> None:
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
             seen.setdefault(path, []).append(tuple(output.shape))
 
         return hook

@@ -105,14 +105,14 @@ def _plain(value: Any, seen: set[int]) -> Any:
 
 
 def _tensor(value: Tensor, seen: set[int]) -> Any:
-    told: tuple[Any, ...] = (id(value), type(value), value.requires_grad)
+    state: tuple[Any, ...] = (id(value), type(value), value.requires_grad)
     if nn.parameter.is_lazy(value):
-        return told
+        return state
     assert type(value) in (Tensor, nn.Parameter, nn.Buffer)
     numbers = value.detach().cpu().numpy().tobytes()
     layout = (value.data_ptr(), value.shape, value.stride(), value.dtype, value.device)
     gradient = _plain(value.grad, seen) if value.is_leaf else None
-    return (*told, numbers, layout, value._backward_hooks, gradient)
+    return (*state, numbers, layout, value._backward_hooks, gradient)
 
 
 def _made(name: str) -> nn.Module:

@@ -259,7 +259,7 @@ def test_the_command_line_says_what_was_taken(
     Path("net.py").write_text("from torch import nn\n\ndef net():\n    return nn.Conv2d(1, 2, 3)\n")
     torch.save({"state_dict": prefixed("model.", trained(nn.Conv2d(1, 2, 3)))}, "w.ckpt")
     write(Path("p.png"), np.full((9, 8), 90, np.uint8))
-    told = "w.ckpt: 2 tensors under 'state_dict'; 'model.' taken off their names"
+    reported = "w.ckpt: 2 tensors under 'state_dict'; 'model.' taken off their names"
     for command in (
         ["inspect", "net.py:net", "--size", "1x9x8"],
         ["see", "net.py:net", "p.png"],
@@ -267,7 +267,7 @@ def test_the_command_line_says_what_was_taken(
         ["run", "net.py:net", "p.png", "-o", "out.npy"],
     ):
         assert main([*command, "--weights", "w.ckpt"]) == 0, command
-        assert told in capsys.readouterr().err.replace("\n", " ")
+        assert reported in capsys.readouterr().err.replace("\n", " ")
     expected = nn.Conv2d(1, 2, 3)
     expected.load_state_dict(trained(expected))
     x = torch.full((1, 1, 9, 8), 90 / 255)

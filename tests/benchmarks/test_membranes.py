@@ -24,7 +24,7 @@ def test_a_step_is_the_median_without_the_first() -> None:
     assert len(clock.moments) == 6
 
 
-def test_the_loops_take_turns_and_the_ratio_is_told(
+def test_the_loops_take_turns_and_the_ratio_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(recipes, "_STEP_PIXELS", 1)

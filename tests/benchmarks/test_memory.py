@@ -13,10 +13,10 @@ from eyeshot.errors import Failure
 
 
 def test_a_budget_that_was_said_to_be_enough_is_enough_and_is_kept(tmp_path: Path) -> None:
-    told = table._measured("filter: npy gray to tif", tmp_path, 0)
-    assert told["measured"] <= told["budget"]
-    assert told["refusing"] <= told["budget"]
-    assert abs(told["predicted"] / told["measured"] - 1) <= 0.1
+    reported = table._measured("filter: npy gray to tif", tmp_path, 0)
+    assert reported["measured"] <= reported["budget"]
+    assert reported["refusing"] <= reported["budget"]
+    assert abs(reported["predicted"] / reported["measured"] - 1) <= 0.1
 
 
 def test_a_budget_that_is_exceeded_and_a_far_prediction_are_said() -> None:
@@ -26,8 +26,8 @@ def test_a_budget_that_is_exceeded_and_a_far_prediction_are_said() -> None:
 
 
 def test_one_that_is_exceeded_ends_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"budget": 1, "predicted": 2, "measured": 2}
-    monkeypatch.setattr(table, "_measured", lambda *_: told)
+    reported = {"budget": 1, "predicted": 2, "measured": 2}
+    monkeypatch.setattr(table, "_measured", lambda *_: reported)
     monkeypatch.setattr(table, "write_image", lambda *_: None)
     with pytest.raises(Failure, match="2 of 2 runs"):
         table.main("filter: npy")

@@ -85,7 +85,7 @@ def test_help_shows_both_forms(arguments: list[str], capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["pol"], "did you mean 'pool'"),
         (["convolution"], "did you mean 'conv'"),
@@ -106,11 +106,11 @@ def test_help_shows_both_forms(arguments: list[str], capsys: pytest.CaptureFixtu
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["explain", *arguments]) == 2
     captured = capsys.readouterr()
-    assert told in captured.err
+    assert message in captured.err
     assert len(captured.err.splitlines()) == 1
     assert not captured.out
 
@@ -179,7 +179,7 @@ def test_options_may_stand_before_the_run(
 
 
 @pytest.mark.parametrize(
-    ("layer", "unit", "told"),
+    ("layer", "unit", "message"),
     [
         ("conv3", "0,0,0", "unknown layer 'conv3'; did you mean 'conv2'"),
         ("conv2", "0,14,0", "has shape (32, 14, 14)"),
@@ -193,13 +193,13 @@ def test_mistakes_about_a_run_are_one_line(
     seven: Path,
     layer: str,
     unit: str,
-    told: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = ["explain", str(run_folder), str(seven), "--layer", layer, "--unit", unit]
     assert main(arguments) == 2
     captured = capsys.readouterr()
-    assert told in captured.err
+    assert message in captured.err
     assert not captured.out
 
 

@@ -103,8 +103,8 @@ def test_an_opaque_alpha_channel_is_left_out(
         samples = samples @ np.array([[0.299], [0.587], [0.114]])
     x = torch.from_numpy(np.broadcast_to(samples, (9, 7, channels)).copy()).float()
     total, err = _explained(capsys, "p.png", "--unit", "1,4,3", "--weights", "w.pt")
-    wanted = net[0](x.permute(2, 0, 1)[None])[0, 1, 4, 3]  # type: ignore[index]
-    assert total == pytest.approx(float(wanted.detach()), abs=1e-5)
+    expected = net[0](x.permute(2, 0, 1)[None])[0, 1, 4, 3]  # type: ignore[index]
+    assert total == pytest.approx(float(expected.detach()), abs=1e-5)
     assert "p.png: the alpha channel is left out: it is opaque" in err
     picture[3, 4, -1] = 254
     images.write(Path("p.png"), picture)

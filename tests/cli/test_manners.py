@@ -27,10 +27,10 @@ def test_a_usage_mistake_is_one_line_and_exit_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("eyeshot: ")
-    assert told.count("\n") == 1
-    assert arguments[0] in told
+    reported = capsys.readouterr().err
+    assert reported.startswith("eyeshot: ")
+    assert reported.count("\n") == 1
+    assert arguments[0] in reported
 
 
 def test_the_module_runs_as_the_command() -> None:
@@ -43,9 +43,9 @@ def test_the_module_runs_as_the_command() -> None:
 
 def test_an_argument_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["\x1b[31mred" + "x" * 10**5]) == 2
-    told = capsys.readouterr().err
-    assert "\x1b" not in told
-    assert len(told) < 2100
+    reported = capsys.readouterr().err
+    assert "\x1b" not in reported
+    assert len(reported) < 2100
 
 
 def test_ascii_alone_is_enough() -> None:

@@ -79,11 +79,11 @@ def test_the_figures_as_json(
 ) -> None:
     out = tmp_path / "out.npy"
     assert run(net, image, "-o", out, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["outputs"] == [str(out)]
-    assert told["multiply_adds"] == told["planned_multiply_adds"] > 0
-    assert told["megapixels"] == pytest.approx(64 * 48 / 1e6)
-    assert told["strips"] == 1
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["outputs"] == [str(out)]
+    assert reported["multiply_adds"] == reported["planned_multiply_adds"] > 0
+    assert reported["megapixels"] == pytest.approx(64 * 48 / 1e6)
+    assert reported["strips"] == 1
 
 
 def test_the_plan_and_nothing_else(
@@ -95,10 +95,10 @@ def test_the_plan_and_nothing_else(
     for word in ("8 rows at a time", "1 (1.00)", "peak memory", "waits for", "head"):
         assert word in printed
     assert run(net, image, "--plan", "--json", "--band", 8) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["band_rows"] == 8
-    assert told["redundancy"] == 1.0
-    assert told["predicted_seconds"] > 0
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["band_rows"] == 8
+    assert reported["redundancy"] == 1.0
+    assert reported["predicted_seconds"] > 0
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -130,7 +130,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
 }
 
 
-def test_two_images_for_one_input_are_told_what_to_do(
+def test_two_images_for_one_input_get_a_cure(
     net: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(net, image, image, "-o", tmp_path / "out.npy") == 2
@@ -143,7 +143,7 @@ def test_two_images_for_one_input_are_told_what_to_do(
 def test_asked_wrongly(
     name: str, net: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments, told = WRONG[name]
+    arguments, reported = WRONG[name]
     before = sorted(tmp_path.iterdir())
     names = ("out.npy", "out2.npy", "out.jpeg", "out.zarr")
     paths = dict(zip(("OUT", "OUT2", "OUT.jpeg", "OUT.zarr"), names, strict=True))
@@ -151,7 +151,7 @@ def test_asked_wrongly(
     assert run(net, image, *placed) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert told in captured.err.replace("\n", " ")
+    assert reported in captured.err.replace("\n", " ")
     assert "Traceback" not in captured.err
     assert sorted(tmp_path.iterdir()) == before
 
@@ -219,9 +219,9 @@ def test_a_size_that_is_not_taken_without_padding(
     path = tmp_path / "odd.npy"
     np.save(path, np.zeros(size, np.float32))
     assert run(valid, path, "-o", tmp_path / "out.npy") == 2
-    told = capsys.readouterr().err
-    assert f"a picture of {size[0]}×{size[1]}: without padding" in told
-    assert cure in told
+    reported = capsys.readouterr().err
+    assert f"a picture of {size[0]}×{size[1]}: without padding" in reported
+    assert cure in reported
 
 
 def test_an_output_that_cannot_be_is_refused_before_the_network_is_loaded(
@@ -229,14 +229,14 @@ def test_an_output_that_cannot_be_is_refused_before_the_network_is_loaded(
 ) -> None:
     there = tmp_path / "there.png"
     there.write_bytes(b"mine")
-    for out, told in [
+    for out, reported in [
         (there, f"{there}: exists already; --force"),
         (tmp_path / "no" / "out.png", "no: no such folder"),
         (tmp_path / "out", f"{tmp_path / 'out'}: unknown output suffix ''"),
         (image, "the output is the input itself"),
     ]:
         assert run("nowhere.py:Net", image, "-o", out) == 2
-        assert told in capsys.readouterr().err
+        assert reported in capsys.readouterr().err
     assert run("nowhere.py:Net", image, "-o", there, "--resume") == 2
     assert "exists already, and there is no unfinished run to resume" in capsys.readouterr().err
     assert there.read_bytes() == b"mine"

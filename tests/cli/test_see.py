@@ -49,9 +49,9 @@ def test_figures_of_the_layers(
 ) -> None:
     assert main(["see", str(color_run), str(picture), "--json"]) == 0
     out, err = capsys.readouterr()
-    told = json.loads(out)
-    assert told["input"] == [3, 12, 16]
-    assert [layer["name"] for layer in told["layers"]][:3] == ["conv1", "relu1", "pool1"]
+    message = json.loads(out)
+    assert message["input"] == [3, 12, 16]
+    assert [layer["name"] for layer in message["layers"]][:3] == ["conv1", "relu1", "pool1"]
     assert "stretched from 20×30 to 12×16" in err
     assert main(["see", str(color_run), str(picture), "--layer", "pool2"]) == 0
     assert "32 x 3 x 4" in capsys.readouterr().out
@@ -81,7 +81,7 @@ def test_a_page_and_a_picture(color_run: Path, picture: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--layer", "conv_1"], "did you mean 'conv1'"),
         (["--range", "owns"], "did you mean 'own'"),
@@ -92,12 +92,12 @@ def test_mistakes(
     color_run: Path,
     picture: Path,
     arguments: list[str],
-    told: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["see", str(color_run), str(picture), *arguments]) == 2
     err = capsys.readouterr().err
-    assert told in err
+    assert message in err
     assert "Traceback" not in err
 
 

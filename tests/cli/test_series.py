@@ -80,9 +80,9 @@ def test_of_a_stack_without_a_choice_it_is_said_how_to_choose(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([word.replace("{}", "stack.tif") for word in command]) == 2
-    told = capsys.readouterr().err
-    assert "stack.tif: " in told
-    assert "choose one by --index, I=0 to I=2" in told.replace("\n", " ")
+    reported = capsys.readouterr().err
+    assert "stack.tif: " in reported
+    assert "choose one by --index, I=0 to I=2" in reported.replace("\n", " ")
     assert main([word.replace("{}", "frames.png") for word in command]) == 0
     assert (
         "frames.png: holds 3 frames; the first is read, --series N reads N"

@@ -52,7 +52,7 @@ def run(bars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def told(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
+def reported(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
     """Standard error of a command that ends with ``code`` and says one line and nothing else."""
     assert main(arguments) == code
     output = capsys.readouterr()
@@ -158,7 +158,7 @@ def test_evaluate_and_report_say_and_take_the_part(
     assert "of 80 held-out pictures right" in text
     assert "pictures to learn from" not in text
     capsys.readouterr()
-    assert "part is 'dev'" in told(capsys, ["evaluate", str(run), "--part", "dev"], 2)
+    assert "part is 'dev'" in reported(capsys, ["evaluate", str(run), "--part", "dev"], 2)
 
 
 def test_check_of_a_class_folder_lists_problems_and_notes(
@@ -271,25 +271,25 @@ def test_mistakes_without_a_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert named in told(capsys, arguments, 2)
+    assert named in reported(capsys, arguments, 2)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_one_class_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw(tmp_path / "bars" / "lying" / "1.png", "lying")
-    line = told(capsys, ["train", str(tmp_path / "bars"), "-o", str(tmp_path / "run")], 2)
+    line = reported(capsys, ["train", str(tmp_path / "bars"), "-o", str(tmp_path / "run")], 2)
     assert "class" in line
     assert not (tmp_path / "run").exists()
 
 
 def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert str(tmp_path) in told(capsys, ["train", str(tmp_path)], 2)
+    assert str(tmp_path) in reported(capsys, ["train", str(tmp_path)], 2)
 
 
 def test_a_run_in_the_way(run: Path, bars: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (run / WEIGHTS).read_bytes()
-    assert "--force" in told(capsys, ["train", str(bars), "-o", str(run)], 2)
-    line = told(capsys, ["train", str(bars), "--epochs", "7", "--resume", "-o", str(run)], 2)
+    assert "--force" in reported(capsys, ["train", str(bars), "-o", str(run)], 2)
+    line = reported(capsys, ["train", str(bars), "--epochs", "7", "--resume", "-o", str(run)], 2)
     assert "--epochs is 7" in line
     assert (run / WEIGHTS).read_bytes() == before
 
@@ -304,14 +304,14 @@ def test_a_loss_that_is_not_a_number_is_a_failure(
     assert "step" in last
 
 
-def test_pictures_that_cannot_be_told_of(
+def test_pictures_that_cannot_be_described(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "text.png").write_text("no picture")
-    assert "text.png" in told(capsys, ["predict", str(run), str(tmp_path / "text.png")], 2)
-    assert "none.png" in told(capsys, ["predict", str(run), str(tmp_path / "none.png")], 2)
+    assert "text.png" in reported(capsys, ["predict", str(run), str(tmp_path / "text.png")], 2)
+    assert "none.png" in reported(capsys, ["predict", str(run), str(tmp_path / "none.png")], 2)
     draw(tmp_path / "good.png", "lying")
-    line = told(capsys, ["predict", str(run), str(tmp_path / "good.png"), "--top", "0"], 2)
+    line = reported(capsys, ["predict", str(run), str(tmp_path / "good.png"), "--top", "0"], 2)
     assert "top is 0" in line
 
 
@@ -321,7 +321,7 @@ def test_other_classes_are_refused(
     for kind in ("cats", "dogs"):
         for part in ("train", "test"):
             draw(tmp_path / part / kind / "0.png", "lying")
-    line = told(capsys, ["evaluate", str(run), "--data", str(tmp_path)], 2)
+    line = reported(capsys, ["evaluate", str(run), "--data", str(tmp_path)], 2)
     assert "cats, dogs" in line
     assert "lying, upright" in line
 

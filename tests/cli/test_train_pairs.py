@@ -34,7 +34,7 @@ def run(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def told(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
+def reported(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
     """Standard error of a command that ends with ``code`` and says one line and nothing else."""
     assert main(arguments) == code
     output = capsys.readouterr()
@@ -110,7 +110,7 @@ def test_evaluate_on_other_classes(
 ) -> None:
     other = write_cells(tmp_path / "other")
     (other / "classes.yaml").write_text("sea: 0\nland: 255\n")
-    line = told(capsys, ["evaluate", str(run), "--data", str(other)], 2)
+    line = reported(capsys, ["evaluate", str(run), "--data", str(other)], 2)
     assert "sea, land" in line
     assert "background, foreground" in line
     assert "channel" not in line  # of these there are as many
@@ -122,7 +122,7 @@ def test_evaluate_on_other_channels(
     other = write_cells(tmp_path / "other")
     for path in (other / "image").iterdir():
         Image.open(path).convert("RGB").save(path)
-    line = told(capsys, ["evaluate", str(run), "--data", str(other)], 2)
+    line = reported(capsys, ["evaluate", str(run), "--data", str(other)], 2)
     assert f"has 3 channels, and the network of {run} 1 channel;" in line
 
 
@@ -136,7 +136,7 @@ def test_a_mask_of_a_new_picture(
     assert said.shape == truth.shape == (40, 56)
     assert (said == truth).mean() > 0.8
     capsys.readouterr()
-    assert "use eyeshot run" in told(capsys, ["predict", str(run), str(image)], 2)
+    assert "use eyeshot run" in reported(capsys, ["predict", str(run), str(image)], 2)
 
 
 def test_restoring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +174,7 @@ def test_check_lists_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(found) == 3
     assert all(one["message"] for one in found)
     # Training names the first of them and stops.
-    line = told(capsys, [*command[:-1], "-o", str(tmp_path / "run")], 2)
+    line = reported(capsys, [*command[:-1], "-o", str(tmp_path / "run")], 2)
     assert ".png" in line
     assert not (tmp_path / "run").exists()
 
@@ -186,7 +186,7 @@ def test_check_of_a_good_folder(cells: Path, capsys: pytest.CaptureFixture[str])
     assert "nothing is wrong" in output.err
 
 
-def test_resume_into_nothing_starts_anew_and_says_so(
+def test_resume_into_nothing_starts_again_and_says_so(
     cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
@@ -212,7 +212,7 @@ def test_resume_into_nothing_starts_anew_and_says_so(
     assert "train again with --force" in capsys.readouterr().err
 
 
-def test_what_may_surprise_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_may_surprise_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Alpha that is learned from, and pictures of which less is judged than there is."""
     folder = tmp_path / "cells"
     for side, shape in (("image", (37, 41, 4)), ("label", (37, 41))):
@@ -265,7 +265,7 @@ def test_mistakes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert named in told(capsys, arguments, 2)
+    assert named in reported(capsys, arguments, 2)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -96,14 +96,14 @@ def test_a_flat_tree_is_split_by_its_seed(flat: Path) -> None:
 def test_streamed_and_held_are_the_same_set(tmp_path: Path, shape: tuple[int, ...]) -> None:
     for label in range(2):
         fill(tmp_path / str(label), (picture(20 * label + k, *shape) for k in range(6)))
-    held = data.load(tmp_path)
+    in_memory = data.load(tmp_path)
     streamed = data.load(tmp_path, budget=100)
-    assert held.train.in_memory
+    assert in_memory.train.in_memory
     assert not streamed.train.in_memory
     assert any("they stay in their files" in note for note in streamed.notes)
     for name in ("classes", "channels", "size", "mean", "std"):
-        assert getattr(held, name) == getattr(streamed, name)
-    for ours, theirs in ((held.train, streamed.train), (held.test, streamed.test)):
+        assert getattr(in_memory, name) == getattr(streamed, name)
+    for ours, theirs in ((in_memory.train, streamed.train), (in_memory.test, streamed.test)):
         assert torch.equal(ours.images, theirs.take(range(len(theirs)))[0])
         assert torch.equal(ours.labels, theirs.labels)
 
@@ -122,11 +122,11 @@ def test_mixed_pictures_are_held_as_they_are_streamed(
                 for bits, shape in itertools.product((8, 16), ((7, 6), (7, 6, 3)))
             ],
         )
-    held, streamed = (data.load(tmp_path, size=size, budget=budget) for budget in (2**20, 0))
-    assert (held.train.in_memory, streamed.train.in_memory) == (True, False)
-    assert torch.equal(held.train.images, streamed.train.take(range(len(streamed.train)))[0])
-    assert torch.equal(held.test.images, streamed.test.take(range(len(streamed.test)))[0])
-    assert held.mean == streamed.mean
+    in_memory, streamed = (data.load(tmp_path, size=size, budget=budget) for budget in (2**20, 0))
+    assert (in_memory.train.in_memory, streamed.train.in_memory) == (True, False)
+    assert torch.equal(in_memory.train.images, streamed.train.take(range(len(streamed.train)))[0])
+    assert torch.equal(in_memory.test.images, streamed.test.take(range(len(streamed.test)))[0])
+    assert in_memory.mean == streamed.mean
 
 
 def test_the_budget_is_the_bytes_of_all_pictures(flat: Path) -> None:
@@ -186,7 +186,7 @@ def test_mixed_sizes_are_refused_by_name_and_stretched_on_request(split: Path) -
     assert torch.equal(streamed.train.take(range(6))[0], found.train.images)
 
 
-def test_a_test_picture_that_was_trained_on_is_told(split: Path) -> None:
+def test_a_test_picture_that_was_trained_on_is_reported(split: Path) -> None:
     images.write(split / "test" / "cat" / "001.png", picture(2))
     (note,) = [note for note in data.load(split).notes if "training picture too" in note]
     assert note.startswith("1 held-out")
@@ -194,7 +194,7 @@ def test_a_test_picture_that_was_trained_on_is_told(split: Path) -> None:
     assert str(split / "train" / "cat" / "002.png") in note
 
 
-def test_hidden_files_are_passed_over_and_others_told(split: Path) -> None:
+def test_hidden_files_are_passed_over_and_others_reported(split: Path) -> None:
     (split / ".DS_Store").write_text("x")
     (split / "train" / "cat" / ".hidden.png").write_text("x")
     (split / "train" / "cat" / "notes.txt").write_text("x")
@@ -258,7 +258,7 @@ def _idx(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (_truncate, "{root}/train/dog/001.png: "),
         (_empty, "{root}/test/dog/000.png: the file is empty"),
@@ -272,11 +272,13 @@ def _idx(root: Path) -> None:
         (_idx, "{root}: holds IDX files, not folders of classes; use mnist --data {root}"),
     ],
 )
-def test_each_mistake_has_its_line(split: Path, damage: Callable[[Path], None], told: str) -> None:
+def test_each_mistake_has_its_line(
+    split: Path, damage: Callable[[Path], None], message: str
+) -> None:
     damage(split)
     with pytest.raises(BadFile) as caught:
         data.load(split)
-    assert str(caught.value).startswith(told.replace("{root}", str(split)))
+    assert str(caught.value).startswith(message.replace("{root}", str(split)))
     assert "\n" not in str(caught.value)
 
 

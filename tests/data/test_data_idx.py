@@ -55,7 +55,7 @@ IMAGES = header(0x803, 2, 3, 4) + bytes(24)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "starts with nothing, expected 00 00 08 03"),
         (header(0x801, 24) + bytes(24), "starts with 00 00 08 01, expected 00 00 08 03"),
@@ -74,12 +74,12 @@ IMAGES = header(0x803, 2, 3, 4) + bytes(24)
         (gzip.compress(IMAGES[:-1], mtime=0), "holds only 23 bytes after its header, expected 24"),
     ],
 )
-def test_each_damage_has_its_line(tmp_path: Path, content: bytes, told: str) -> None:
+def test_each_damage_has_its_line(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(content)
     with pytest.raises(BadFile) as caught:
         mnist.read_images(path)
-    assert f"{path}: {told}" in str(caught.value)
+    assert f"{path}: {message}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

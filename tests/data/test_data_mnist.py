@@ -129,13 +129,13 @@ def test_a_set_is_fetched_once(
 ) -> None:
     mirror, folder = server
     monkeypatch.setenv("EYESHOT_DATA", str(tmp_path / "cache"))
-    told: list[str] = []
+    reported: list[str] = []
     files = published(folder)
     found = load_mnist(
-        None, progress=lambda what, *_: told.append(what), mirrors=[mirror + "/"], files=files
+        None, progress=lambda what, *_: reported.append(what), mirrors=[mirror + "/"], files=files
     )
     assert found.train.shape == (6, 1, 28, 28)
-    assert {f"fetching {file.name}" for file in files} == set(told)
+    assert {f"fetching {file.name}" for file in files} == set(reported)
     again = load_mnist(None, progress=quiet, mirrors=["http://127.0.0.1:1"], files=files)
     assert again.train.images.equal(found.train.images), "no mirror is asked again"
 
@@ -165,7 +165,7 @@ def test_a_bad_mirror_leaves_nothing_and_says_what_to_do(
         place.write_bytes(bytes(file.size + 200_000))
     addresses = {"refused": f"http://127.0.0.1:{closed_port}", "missing": f"{mirror}/none"}
     addresses["short"] = f"{mirror}/short"
-    told = {
+    reported = {
         "refused": "Connection refused",
         "missing": "404 File not found",
         "short": "sent only [0-9]+ of [0-9]+ bytes",
@@ -173,7 +173,7 @@ def test_a_bad_mirror_leaves_nothing_and_says_what_to_do(
         "no gzip": "sent a file that is not gzip",
         "too long": "sent more than [0-9]+ bytes",
     }
-    with pytest.raises(Failure, match=told[fault]) as caught:
+    with pytest.raises(Failure, match=reported[fault]) as caught:
         fetch([file], [addresses.get(fault, mirror)], tmp_path / "got", lambda *_: None)
     assert "name their folder by --data DIR" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -188,7 +188,7 @@ def test_a_very_large_photo_gives_the_same_digit(digits: data.Data) -> None:
     assert np.abs(small.astype(int) - large.astype(int)).mean() < 6
 
 
-def test_which_way_round_is_told_for_every_digit(digits: data.Data) -> None:
+def test_which_way_round_is_reported_for_every_digit(digits: data.Data) -> None:
     planes = digits.test.images[:500, 0].numpy() / np.float32(255)
     assert not any(is_light(plane) for plane in planes)
     assert all(is_light(1 - plane) for plane in planes)
@@ -222,17 +222,17 @@ def test_a_network_of_another_size_gets_the_digit_stretched() -> None:
         ),
     ],
 )
-def test_other_networks_get_the_picture_and_each_step_is_told(
+def test_other_networks_get_the_picture_and_each_step_is_reported(
     picture: Picture, channels: int, notes: list[str]
 ) -> None:
-    prepared, told = data.prepare_picture(picture, channels=channels, size=(6, 8), digit=False)
+    prepared, message = data.prepare_picture(picture, channels=channels, size=(6, 8), digit=False)
     assert prepared.shape == (channels, 6, 8)
     assert prepared.dtype == (np.uint8 if picture.dtype == np.uint8 else np.uint16)
-    assert told == notes
+    assert message == notes
 
 
 @pytest.mark.parametrize(
-    ("picture", "told"),
+    ("picture", "message"),
     [
         (np.zeros((2, 2, 5), np.uint8), r"a picture of shape \(2, 2, 5\)"),
         (np.zeros((0, 2), np.uint8), r"a picture of shape \(0, 2\)"),
@@ -242,8 +242,8 @@ def test_other_networks_get_the_picture_and_each_step_is_told(
         (np.full((2, 2), np.nan), "a picture of floats, 4 of them NaN or infinite; replace them"),
     ],
 )
-def test_what_is_no_picture_is_refused(picture: Picture, told: str) -> None:
-    with pytest.raises(BadValue, match=told):
+def test_what_is_no_picture_is_refused(picture: Picture, message: str) -> None:
+    with pytest.raises(BadValue, match=message):
         data.prepare_picture(picture, channels=1, size=(2, 2), digit=False)
 
 

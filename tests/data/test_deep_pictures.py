@@ -52,8 +52,8 @@ def test_sixteen_bits_are_kept(budget: int, folder: Path) -> None:
 
 def _first(loaded: data.Data, folder: Path) -> NDArray[Any]:
     files = sorted((folder / loaded.classes[0]).iterdir())
-    wanted = loaded.train.take([0])[0][0, 0].numpy()
-    return next(read for read in map(images.read, files) if (read == wanted).all())
+    expected = loaded.train.take([0])[0][0, 0].numpy()
+    return next(read for read in map(images.read, files) if (read == expected).all())
 
 
 def _all(loaded: data.Data) -> NDArray[np.float64]:
@@ -127,7 +127,7 @@ def test_a_band_that_is_no_opacity_is_no_picture_to_learn_from(tmp_path: Path) -
         data.load(tmp_path)
 
 
-def test_notes_of_files_are_told_once(tmp_path: Path) -> None:
+def test_notes_of_files_are_reported_once(tmp_path: Path) -> None:
     from PIL import Image
 
     for name in "ab":
@@ -139,6 +139,6 @@ def test_notes_of_files_are_told_once(tmp_path: Path) -> None:
                 save_all=True,
                 append_images=[Image.new("L", (4, 4), 255)],
             )
-    told = [note for note in data.load(tmp_path).notes if "frames" in note]
-    assert len(told) == 1
-    assert told[0].endswith("the first is read, and the same of 9 more")
+    reported = [note for note in data.load(tmp_path).notes if "frames" in note]
+    assert len(reported) == 1
+    assert reported[0].endswith("the first is read, and the same of 9 more")

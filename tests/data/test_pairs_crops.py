@@ -155,7 +155,7 @@ def test_pictures_not_larger_than_the_crop_are_taken_whole(tmp_path: Path) -> No
     assert sampler.steps(8) == 1
 
 
-def test_wanted_pictures_are_cropped_with_the_pictures(tmp_path: Path) -> None:
+def test_target_pictures_are_cropped_with_the_pictures(tmp_path: Path) -> None:
     for number in range(3):
         array = picture(number, 50, 60, 3)
         write_pair(tmp_path, str(number), array, 255 - array)

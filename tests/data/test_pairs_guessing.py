@@ -29,9 +29,11 @@ def test_two_folders_of_photographs_and_masks_are_asked_about(
 ) -> None:
     fill(tmp_path / first, "#.png", *PICTURES)
     fill(tmp_path / "m", f"#{end}.png", *MASKS)
-    told = masks_among_classes(tmp_path)
-    assert told is not None
-    assert told.startswith(f"{first} and m hold files of the same names, and those in m have few")
+    reported = masks_among_classes(tmp_path)
+    assert reported is not None
+    assert reported.startswith(
+        f"{first} and m hold files of the same names, and those in m have few"
+    )
     with pytest.raises(BadValue, match="no task was named; add --task segment"):
         choose_task(tmp_path, None)
     assert choose_task(tmp_path, "classify") == "classify"
@@ -41,8 +43,10 @@ def test_masks_among_the_pictures_of_a_class_are_asked_about(tmp_path: Path) -> 
     for name in ("benign", "malignant"):
         fill(tmp_path / name, f"{name} (#).png", *PICTURES)
         fill(tmp_path / name, f"{name} (#)_mask.png", *MASKS)
-    told = masks_among_classes(tmp_path)
-    assert told == "benign holds masks among its pictures (benign (0)_mask.png of benign (0).png)"
+    reported = masks_among_classes(tmp_path)
+    assert (
+        reported == "benign holds masks among its pictures (benign (0)_mask.png of benign (0).png)"
+    )
 
 
 @pytest.mark.parametrize("second", [PICTURES[::-1], MASKS[:1] + PICTURES[1:]])

@@ -78,7 +78,7 @@ def test_masks_without_one_judged_pixel_are_refused(tmp_path: Path) -> None:
         load_judged(tmp_path, legend=legend)
 
 
-def test_wanted_pictures_need_no_legend(tmp_path: Path) -> None:
+def test_target_pictures_need_no_legend(tmp_path: Path) -> None:
     write_pair(tmp_path, "0", picture(0), picture(1))
     pairs = load_judged(tmp_path, task="restore")
     assert (len(pairs.validation), pairs.legend) == (1, None)

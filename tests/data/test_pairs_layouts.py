@@ -255,7 +255,7 @@ def test_a_jpeg_mask_is_lawful_once_it_is_cut(tmp_path: Path) -> None:
         data.load_pairs(tmp_path, layout=Layout(threshold=128))
 
 
-def test_black_and_tinted_white_in_three_channels_is_told_what_helps(tmp_path: Path) -> None:
+def test_black_and_tinted_white_in_three_channels_is_reported_with_a_cure(tmp_path: Path) -> None:
     for number in range(3):
         put(tmp_path / "image" / f"{number}.png", picture(number))
         put(
@@ -268,7 +268,7 @@ def test_black_and_tinted_white_in_three_channels_is_told_what_helps(tmp_path: P
     assert len(data.load_pairs(tmp_path, layout=Layout(threshold=128)).train) == 2
 
 
-def test_ones_among_black_and_white_are_told_what_helps(tmp_path: Path) -> None:
+def test_ones_among_black_and_white_are_reported_with_a_cure(tmp_path: Path) -> None:
     for number in range(4):
         put(tmp_path / "image" / f"{number}.png", picture(number))
         values = (0, 1) if number == 2 else (0, 255)

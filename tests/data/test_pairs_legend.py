@@ -73,7 +73,7 @@ def test_the_list_of_problems_names_a_bad_legend(tmp_path: Path) -> None:
 
 
 @given(st.data())
-def test_every_class_is_told_by_its_code(draws: st.DataObject) -> None:
+def test_every_class_is_named_by_its_code(draws: st.DataObject) -> None:
     colors = draws.draw(st.booleans())
     most = 2**24 - 1 if colors else 2**16 - 1
     codes = draws.draw(st.lists(st.integers(0, most), min_size=3, max_size=9, unique=True))

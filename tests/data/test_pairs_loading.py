@@ -173,11 +173,11 @@ def test_what_is_hidden_or_no_picture_is_passed_over(flat: Path) -> None:
     assert f"passed over in {place}: 1 that is no picture, first Thumbs.db" in pairs.notes
 
 
-def test_a_wait_is_told(flat: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    data.load_pairs(flat, progress=lambda *words: told.append(words))
-    assert told[-1] == ("reading pictures and masks", 10, 10)
-    assert len(told) == 10
+def test_a_wait_is_reported(flat: Path) -> None:
+    reported: list[tuple[str, int, int]] = []
+    data.load_pairs(flat, progress=lambda *words: reported.append(words))
+    assert reported[-1] == ("reading pictures and masks", 10, 10)
+    assert len(reported) == 10
 
 
 def test_arguments_out_of_range(flat: Path) -> None:

@@ -292,7 +292,7 @@ def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
     assert sorted(problem.path for problem in data.check_pairs(root)) == sorted(named)
 
 
-def test_one_mistake_in_all_masks_is_told_of_each_and_not_of_the_rest(flat: Path) -> None:
+def test_one_mistake_in_all_masks_is_reported_of_each_and_not_of_the_rest(flat: Path) -> None:
     for number in range(5):
         images.write(flat / "label" / f"{number:02}.png", _colored(mask(1)))
     messages = [problem.message for problem in data.check_pairs(flat)]
@@ -333,7 +333,7 @@ def test_a_link_within_the_folder_is_followed(flat: Path) -> None:
     assert data.check_pairs(flat) == ()
 
 
-def test_wanted_pictures_must_match_in_size_and_color(tmp_path: Path) -> None:
+def test_target_pictures_must_match_in_size_and_color(tmp_path: Path) -> None:
     for number in range(4):
         write_pair(tmp_path, str(number), picture(number), picture(50 + number))
     images.write(tmp_path / "label" / "1.png", picture(1, 9, 8))

@@ -154,7 +154,7 @@ def test_windows_are_cut_from_the_whole(windows: Path, draws: st.DataObject) -> 
             assert np.array_equal(target, classes[top:bottom, left:right])
 
 
-def test_a_wanted_picture_is_scaled_as_the_picture_is(tmp_path: Path) -> None:
+def test_a_target_picture_is_scaled_as_the_picture_is(tmp_path: Path) -> None:
     for number in range(2):
         write_pair(tmp_path, str(number), picture(number), picture(9 + number, dtype=np.uint16))
     for name, (_, target) in whole(tmp_path, "restore").items():

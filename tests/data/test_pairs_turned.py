@@ -93,8 +93,8 @@ def test_damaged_exif_is_noted_by_name_and_warns_nobody(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = data.load_pairs(tmp_path)
-        told = images.read_picture(tmp_path / "image" / "0.jpg").notes
-    assert told == ("its EXIF is damaged and was ignored, so the picture may be rotated",)
+        reported = images.read_picture(tmp_path / "image" / "0.jpg").notes
+    assert reported == ("its EXIF is damaged and was ignored, so the picture may be rotated",)
     notes = [note for note in found.notes if "EXIF" in note]
     assert len(notes) == 1
     assert ".jpg: its EXIF is damaged" in notes[0]

@@ -54,8 +54,8 @@ def enliven(net: nn.Module, *batches: torch.Tensor) -> nn.Module:
 def whole(net: nn.Module, *images: torch.Tensor) -> list[Array]:
     """The one whole pass: every output, (C, …) or (C,)."""
     with torch.no_grad():
-        given = net(*(image[None] for image in images))
-    outputs = list(given) if isinstance(given, tuple | list) else [given]
+        actual = net(*(image[None] for image in images))
+    outputs = list(actual) if isinstance(actual, tuple | list) else [actual]
     return [one[0].numpy() for one in outputs]
 
 

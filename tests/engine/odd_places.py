@@ -53,11 +53,11 @@ class Turned(nn.Module):
 
 @dataclass(frozen=True)
 class Case:
-    """A network and the size of its image; ``told`` says what it is."""
+    """A network and the size of its image; ``in_words`` says what it is."""
 
     net: nn.Module
     size: tuple[int, ...]
-    told: str
+    in_words: str
 
 
 def case_of(seed: int, operator: str) -> Case:
@@ -74,9 +74,9 @@ def case_of(seed: int, operator: str) -> Case:
     channels = 10 if split else 6
     sizes = [*([2, 5] if split else [features]), *size]
     options = [sizes[place] for place in order]
-    function, told = _MAKERS[operator](r, axes, options)
+    function, in_words = _MAKERS[operator](r, axes, options)
     net = Turned(order, split, function).double().eval()
-    return Case(net, (channels, *size), f"{told} over {order} of {sizes}, split {split}")
+    return Case(net, (channels, *size), f"{in_words} over {order} of {sizes}, split {split}")
 
 
 def _each(r: random.Random, axes: int, low: int, high: int) -> tuple[int, ...]:
@@ -143,9 +143,9 @@ def _lp_pool(r: random.Random, axes: int, sizes: list[int]) -> tuple[Function, s
 
 
 def _adaptive(r: random.Random, axes: int, sizes: list[int]) -> tuple[Function, str]:
-    wanted = [r.choice([1, 1, 2, 3, n]) for n in sizes[1:]]
+    expected = [r.choice([1, 1, 2, 3, n]) for n in sizes[1:]]
     which = r.randint(0, 1)
-    return lambda x: _ADAPTIVE[which][axes - 1](x, wanted), f"adaptive {which} {wanted}"
+    return lambda x: _ADAPTIVE[which][axes - 1](x, expected), f"adaptive {which} {expected}"
 
 
 def _pad(r: random.Random, axes: int, sizes: list[int]) -> tuple[Function, str]:

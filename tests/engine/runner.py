@@ -81,12 +81,12 @@ def job_of_curves(source: Source, out: Path) -> Job:
     return make_job(curves(), [source], output_format="probabilities", begun=begun)
 
 
-def run(kind: str, image: Path, out: Path, pause: float, told: Connection) -> None:
+def run(kind: str, image: Path, out: Path, pause: float, results: Connection) -> None:
     """One run, which tells of each band, and rests after it."""
     torch.set_num_threads(1)
 
     def tell(report: RunReport) -> None:
-        told.send((report.rows, report.multiply_adds))
+        results.send((report.rows, report.multiply_adds))
         time.sleep(pause)
 
     if kind == "u-net":
@@ -102,7 +102,7 @@ def run(kind: str, image: Path, out: Path, pause: float, told: Connection) -> No
             sink.finish()
 
 
-def run_where_files_stay_small(image: Path, outs: list[Path], told: Connection) -> None:
+def run_where_files_stay_small(image: Path, outs: list[Path], results: Connection) -> None:
     """Runs that may write no file beyond 60 kB; what each says of it."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -111,10 +111,12 @@ def run_where_files_stay_small(image: Path, outs: list[Path], told: Connection) 
         try:
             eyeshot.run(network(), image, out, band=BAND)
         except eyeshot.errors.EyeshotError as error:
-            told.send((error.exit_code, str(error)))
+            results.send((error.exit_code, str(error)))
 
 
-def measure(image: Path, out: Path, spare: int | None, band: int | None, told: Connection) -> None:
+def measure(
+    image: Path, out: Path, spare: int | None, band: int | None, results: Connection
+) -> None:
     """Tell what a run held: (before, allowed, predicted, measured) bytes, and the plan's strips."""
     torch.set_num_threads(1)
     net = enliven(UNet(2, 8), noise(1, 1, 16, 16))
@@ -125,7 +127,7 @@ def measure(image: Path, out: Path, spare: int | None, band: int | None, told: C
     with open_sink(out, job.shape(job.graph.outputs[0]), np.uint8) as sink:
         report = execute(job, {job.graph.outputs[0]: sink})
         sink.finish()
-    told.send((before, allowed, job.plan.peak, report.peak, len(job.plan.strips)))
+    results.send((before, allowed, job.plan.peak, report.peak, len(job.plan.strips)))
 
 
 def start(kind: str, image: Path, out: Path, pause: float) -> tuple[BaseProcess, Connection]:
@@ -156,10 +158,10 @@ def content(path: Path) -> dict[str, bytes]:
     }
 
 
-def listen(told: Connection, count: int = 10**6) -> list[Any]:
+def listen(results: Connection, count: int = 10**6) -> list[Any]:
     """What comes through a connection until it ends, or so many messages."""
     heard: list[Any] = []
     with contextlib.suppress(EOFError):
         while len(heard) < count:
-            heard.append(told.recv())
+            heard.append(results.recv())
     return heard

@@ -165,8 +165,8 @@ def test_a_padded_unet_by_bands_strips_and_regions(name: str, size: tuple[int, i
         assert largest_difference(parts, truth) <= 1e-5
     region = (Interval(size[0] // 3, size[0]), Interval(0, (size[1] + 1) // 2))
     (part,), _ = by_parts(cut(job, 4, region=region))
-    wanted = truth[0][:, region[0].lo : region[0].hi, : region[1].hi]
-    assert largest_difference([part], [wanted]) <= 1e-5
+    expected = truth[0][:, region[0].lo : region[0].hi, : region[1].hi]
+    assert largest_difference([part], [expected]) <= 1e-5
 
 
 @pytest.mark.parametrize("name", ["padded always", "padded where it must be"])
@@ -185,8 +185,10 @@ def test_a_network_that_takes_few_heights() -> None:
 
 
 def test_a_width_that_is_too_small() -> None:
-    told = "a picture of such rows is .* a window of 9×9 does not fit .* the nearest it takes: .*x9"
-    with pytest.raises(BadValue, match=told):
+    reported = (
+        "a picture of such rows is .* a window of 9×9 does not fit .* the nearest it takes: .*x9"
+    )
+    with pytest.raises(BadValue, match=reported):
         eyeshot.stream(nn.Conv2d(1, 1, 9).eval(), 5)
 
 
@@ -264,8 +266,8 @@ def test_every_height_beside_a_grid(grid: int, cuts: bool) -> None:
 
 def test_a_resize_that_aligns_corners_is_refused() -> None:
     up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
-    told = r"1 \(upsample_bilinear2d\) must know the height .* a camera's rows have no end"
-    with pytest.raises(Unsupported, match=told):
+    reported = r"1 \(upsample_bilinear2d\) must know the height .* a camera's rows have no end"
+    with pytest.raises(Unsupported, match=reported):
         eyeshot.stream(nn.Sequential(nn.Conv2d(1, 2, 3), up).eval(), 9)
 
 
@@ -322,7 +324,7 @@ def test_the_channels_are_those_of_the_layer_that_reads_the_rows(stem: nn.Module
     assert largest_difference([given], whole(net, image)) <= 1e-5
 
 
-def test_without_a_convolution_the_channels_must_be_told() -> None:
+def test_without_a_convolution_the_channels_must_be_named() -> None:
     with pytest.raises(BadValue, match="the number of channels is not known; give channels="):
         eyeshot.stream(nn.MaxPool2d(2).eval(), 9)
 

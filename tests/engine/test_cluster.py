@@ -73,10 +73,10 @@ def test_the_bytes_are_those_of_the_same_blocks_and_the_answer_that_of_one_pass(
     net, image, out = _Net().eval(), _image(tmp_path, 3, 1100, 1300), tmp_path / "out.zarr"
     plans: list[eyeshot.Plan] = []
     reports: list[Any] = []
-    given = eyeshot.run(
+    actual = eyeshot.run(
         net, image, out, client=client, planned=plans.append, progress=reports.append
     )
-    assert given == out
+    assert actual == out
     assert _leftovers(out) == []
     found, whole = _read(out), eyeshot.run(net, image)
     assert np.abs(found - whole).max() <= 1e-5 * np.abs(whole).max()
@@ -158,10 +158,10 @@ def test_several_outputs_a_region_and_an_order_of_their_own(client: Client, tmp_
     two, image = _Two().eval(), _image(tmp_path, 3, 1200, 2304)
     outs = [tmp_path / "one.zarr", tmp_path / "other.zarr"]
     answers: list[Any] = []
-    given = eyeshot.run(
+    actual = eyeshot.run(
         two, image, outs, client=client, progress=lambda _: answers.append(_given_up(outs))
     )
-    assert given == outs
+    assert actual == outs
     assert [one["failed"] for one in answers if one] == [
         f"{outs[1]}.part.run: the run has been given up"
     ]
@@ -188,9 +188,9 @@ def test_what_is_asked_for_and_blank_regions(client: Client, tmp_path: Path) -> 
     out, reports = tmp_path / "asked.zarr", list[Any]()
     options: dict[str, Any] = {"where": asked, "fill": -7}
     eyeshot.run(net, image, out, client=client, progress=reports.append, **options)
-    wanted = eyeshot.run(net, image, **options)
-    assert ((_read(out) == -7) == (wanted == -7)).all()
-    assert np.abs(_read(out) - wanted).max() <= 1e-5 * np.abs(whole).max()
+    expected = eyeshot.run(net, image, **options)
+    assert ((_read(out) == -7) == (expected == -7)).all()
+    assert np.abs(_read(out) - expected).max() <= 1e-5 * np.abs(whole).max()
     assert reports[-1].outside > 0.5
     assert reports[-1].multiply_adds < 0.6 * reports[-1].all_blocks * 1e12
     blank = tmp_path / "blank.zarr"
@@ -627,9 +627,9 @@ def test_the_plan_is_printed_and_plain_data(client: Client, tmp_path: Path) -> N
     plan = eyeshot.plan(net, image, out, client=client)
     assert "workers      2, 2 blocks at a time" in plan.lines
     assert any("the work of one pass" in line for line in plan.lines)
-    told = json.loads(json.dumps(plan.to_dict()))["cluster"]
-    assert told["workers"] == 2
-    assert told["worker_peak"] > 10**8
+    reported = json.loads(json.dumps(plan.to_dict()))["cluster"]
+    assert reported["workers"] == 2
+    assert reported["worker_peak"] > 10**8
     assert _leftovers(out) == []
     with pytest.raises(BadValue, match="memory"):
         eyeshot.plan(net, image, out, client=client, memory="1MB")

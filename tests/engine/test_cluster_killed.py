@@ -146,14 +146,14 @@ def test_a_scheduler_that_vanishes(tmp_path: Path) -> None:
             process.wait()
     assert "--resume" in caught.value.cure
     assert not out.exists()
-    wanted = _undisturbed(
+    expected = _undisturbed(
         image, tmp_path / "undisturbed.zarr", Path(f"{out}.part.json").read_bytes()
     )
     before = reports[-1].blocks
     with cluster(1, threads=2, processes=False) as other:
         eyeshot.run(_net(), image, out, client=other, resume=True, progress=reports.append)
     assert reports[-1].before >= before >= 1
-    assert _files(out) == wanted
+    assert _files(out) == expected
 
 
 def test_a_client_that_is_killed_and_a_second_one_beside_it(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_client_that_is_killed_and_a_second_one_beside_it(tmp_path: Path) -> N
                 eyeshot.run(_net(), image, out, client=client, resume=True)
             first.kill()
             first.wait()
-            wanted = _undisturbed(
+            expected = _undisturbed(
                 image, tmp_path / "undisturbed.zarr", Path(f"{out}.part.json").read_bytes()
             )
             eyeshot.run(_net(), image, out, client=client, resume=True)
@@ -184,7 +184,7 @@ def test_a_client_that_is_killed_and_a_second_one_beside_it(tmp_path: Path) -> N
         with suppress(ProcessLookupError):  # its worker saw its end, and ended too
             os.killpg(first.pid, signal.SIGKILL)
         first.wait()
-    assert _files(out) == wanted
+    assert _files(out) == expected
     assert not list(tmp_path.glob("out.zarr.*"))
 
 

@@ -132,7 +132,7 @@ def test_a_cure_makes_the_network_run(name: str) -> None:
     assert torch.allclose(result, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_channels_last_is_told_by_what_to_leave_out() -> None:
+def test_channels_last_is_reported_with_what_to_leave_out() -> None:
     def last(x: Tensor) -> Tensor:
         return x.permute(0, 3, 1, 2)
 

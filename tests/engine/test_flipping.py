@@ -36,20 +36,20 @@ def _averaged(net: nn.Module, x: torch.Tensor, flips: list[tuple[int, ...]]) -> 
     return (total / (1 + len(flips)))[0].detach().numpy()
 
 
-def _same(found: Any, wanted: Any) -> None:
-    assert found.shape == wanted.shape
-    assert np.abs(found - wanted).max() <= TOLERANCE * np.abs(wanted).max()
+def _same(found: Any, expected: Any) -> None:
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
 
 
 def test_all_flips_of_an_image_equal_the_plain_loop(tmp_path: Path) -> None:
     net = _net(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 1), nn.Conv2d(3, 2, 3))
     x, plans = _noise(1, 45, 38), list[eyeshot.Plan]()
-    wanted = _averaged(net, x, [(2,), (3,), (2, 3)])
-    assert np.abs(wanted - net(x[None])[0].detach().numpy()).max() > 0.01  # flips do matter
+    expected = _averaged(net, x, [(2,), (3,), (2, 3)])
+    assert np.abs(expected - net(x[None])[0].detach().numpy()).max() > 0.01  # flips do matter
     options: dict[str, Any] = {"memory": "3GB", "band": 7, "planned": plans.append}
     out = tmp_path / "out.npy"
     eyeshot.run(net, x, out, flips="all", **options)
-    _same(np.load(out), wanted)
+    _same(np.load(out), expected)
     assert "the mean of 4 passes: of the image, and of its flips along h, w, hw" in str(plans[0])
 
 
@@ -64,7 +64,7 @@ class _WritesIntoItsInput(nn.Module):
         return found
 
 
-def test_each_flip_is_one_of_the_image_as_it_was_given() -> None:
+def test_each_flip_is_one_of_the_image_as_it_was_passed() -> None:
     net, x = _WritesIntoItsInput().eval(), _noise(1, 14, 11)
     passes = [net(x[None].flip(dims)).flip(dims) for dims in ((), (3,))]
     _same(eyeshot.run(net, x, flips="w"), (sum(passes) / 2)[0].detach().numpy())
@@ -73,10 +73,10 @@ def test_each_flip_is_one_of_the_image_as_it_was_given() -> None:
 def test_maps_that_are_held_may_lie_on_disk() -> None:
     net, x = _net(nn.Conv2d(1, 2, 3, padding=1)), _noise(1, 31, 18)
     job = job_of(net, x, flips=["hw", "w"])
-    held = names_held_whole(job.graph)
-    assert held
+    held_whole = names_held_whole(job.graph)
+    assert held_whole
     job = cut(job, 5, 1)
-    job = replace(job, plan=replace(job.plan, spilled=dict.fromkeys(held, 0)))
+    job = replace(job, plan=replace(job.plan, spilled=dict.fromkeys(held_whole, 0)))
     _same(by_parts(job)[0][0], _averaged(net, x, [(2, 3), (3,)]))
 
 
@@ -91,8 +91,8 @@ def test_a_trained_run_keeps_its_mean_and_deviation() -> None:
     net = _net(nn.Conv2d(1, 2, 3, padding=1))
     picture = (_noise(1, 20, 17).clamp(-2, 2) * 50 + 120).to(torch.uint8)
     traced = eyeshot.trace(net, mean=[0.4], std=[0.2])
-    wanted = _averaged(net, (picture / 255 - 0.4) / 0.2, [(2,), (3,), (2, 3)])
-    _same(eyeshot.run(traced, picture.numpy(), flips="all"), wanted)
+    expected = _averaged(net, (picture / 255 - 0.4) / 0.2, [(2,), (3,), (2, 3)])
+    _same(eyeshot.run(traced, picture.numpy(), flips="all"), expected)
 
 
 def test_scores_are_averaged_and_not_probabilities() -> None:
@@ -106,8 +106,8 @@ def test_an_answer_without_positions_is_averaged_as_it_is() -> None:
     net = _net(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     x = _noise(1, 12, 11)
     turned = [x.flip(dims) for dims in ((1,), (2,), (1, 2))]
-    wanted = sum(net(one[None])[0] for one in (x, *turned)) / 4
-    _same(eyeshot.run(net, x, flips="all"), wanted.detach().numpy())
+    expected = sum(net(one[None])[0] for one in (x, *turned)) / 4
+    _same(eyeshot.run(net, x, flips="all"), expected.detach().numpy())
 
 
 class _Two(nn.Module):
@@ -125,18 +125,18 @@ class _Two(nn.Module):
 def test_several_images_and_answers() -> None:
     net, a, b = _Two().eval(), _noise(1, 8, 9), _noise(1, 8, 9) + 1
     plain, turned = net(a[None], b[None]), net(a[None].flip(2), b[None].flip(2))
-    wanted = [(plain["map"] + turned["map"].flip(2)) / 2, (plain["score"] + turned["score"]) / 2]
-    for found, one in zip(eyeshot.run(net, [a, b], flips="h"), wanted, strict=True):
+    expected = [(plain["map"] + turned["map"].flip(2)) / 2, (plain["score"] + turned["score"]) / 2]
+    for found, one in zip(eyeshot.run(net, [a, b], flips="h"), expected, strict=True):
         _same(found, one[0].detach().numpy())
 
 
 def test_a_padded_image_is_flipped_before_it_is_padded() -> None:
     net = _net(nn.Conv2d(1, 1, 3, padding=1), nn.PixelUnshuffle(2), nn.PixelShuffle(2))
     x = _noise(1, 7, 8)
-    wanted = (
+    expected = (
         eyeshot.run(net, x, pad="edge") + eyeshot.run(net, x.flip(1), pad="edge")[:, ::-1]
     ) / 2
-    _same(eyeshot.run(net, x, pad="edge", flips="h"), wanted)
+    _same(eyeshot.run(net, x, pad="edge", flips="h"), expected)
 
 
 HALVES = [

@@ -40,8 +40,8 @@ def _require_same(net: nn.Module, *images: torch.Tensor) -> Graph:
         name: one.stride() for name, one in job.graph.tensors.items()
     }
     found, _ = by_parts(replace(job, graph=again))
-    wanted, _ = by_parts(job)
-    for one, other in zip(found, wanted, strict=True):
+    expected, _ = by_parts(job)
+    for one, other in zip(found, expected, strict=True):
         assert one.tobytes() == other.tobytes()
     return again
 
@@ -119,9 +119,9 @@ def test_a_function_that_is_not_listed_is_not_called(tmp_path: Path) -> None:
         changed = content.decode("utf-8", "surrogateescape")
         inside = r"[\"aten\", \"relu\", \"default\"]"
         assert inside in changed
-        told = wrong.replace('"', r"\"")
+        escaped = wrong.replace('"', r"\"")
         (length,) = np.frombuffer(content[:8], "<u8")
-        header = changed[8 : 8 + int(length)].rstrip().replace(inside, told)
+        header = changed[8 : 8 + int(length)].rstrip().replace(inside, escaped)
         raw = header.encode("utf-8", "surrogateescape")
         path.write_bytes(np.uint64(len(raw)).tobytes() + raw + content[8 + int(length) :])
         with pytest.raises(Unsupported, match="does not have"):

@@ -158,8 +158,8 @@ class Flattened(nn.Module):
 def test_an_input_is_a_grid_too_on_which_a_map_may_lie(function: Forward) -> None:
     """A region was of the second output alone, and the first was given whole."""
     net, image = Flattened(function).eval(), noise(3, 16, 12, double=True)
-    given = eyeshot.run(net, image, region=((3, 4), (2, 9)))
-    for part, truth in zip(given, whole(net, image), strict=True):
+    actual = eyeshot.run(net, image, region=((3, 4), (2, 9)))
+    for part, truth in zip(actual, whole(net, image), strict=True):
         np.testing.assert_allclose(part, truth[:, 3:4, 2:9], rtol=1e-12)
 
 
@@ -175,17 +175,17 @@ class Turned(nn.Module):
 def test_a_turned_map_is_a_grid_too(size: tuple[int, int]) -> None:
     """The grid was looked for in the order of the axes, and the map has them turned."""
     net, image = Turned().eval(), noise(3, *size, double=True)
-    given = eyeshot.run(net, image, region=((3, 4), (2, 5)))
-    for part, truth in zip(given, whole(net, image), strict=True):
+    actual = eyeshot.run(net, image, region=((3, 4), (2, 5)))
+    for part, truth in zip(actual, whole(net, image), strict=True):
         np.testing.assert_allclose(part, truth[:, 3:4, 2:5], rtol=1e-12)
 
 
 def test_the_plan_says_what_is_held_for_which_call() -> None:
     net, image = _built("attention below a skip")
-    told = {one.name: one for one in job_of(net, image, band=4).plan.buffers}
-    assert told["first"].rows == 16
-    assert told["parts.0"].rows == 4
-    assert told["parts.0"].waits_for.endswith("held whole, for one call of flatten")
+    reported = {one.name: one for one in job_of(net, image, band=4).plan.buffers}
+    assert reported["first"].rows == 16
+    assert reported["parts.0"].rows == 4
+    assert reported["parts.0"].waits_for.endswith("held whole, for one call of flatten")
 
 
 def test_along_columns_rows_still_stream() -> None:

@@ -60,11 +60,11 @@ def test_one_channel_a_stride_along_the_width_and_one_column(
     for column in range(truth.shape[2]):
         region = [(0, truth.shape[1]), (column, column + 1)]
         part = eyeshot.run(net, image.to(torch.float64).numpy(), region=region, layout="CHW")
-        wanted = truth[:, :, column : column + 1].numpy()
-        np.testing.assert_allclose(part, wanted, rtol=slack, atol=slack)
+        expected = truth[:, :, column : column + 1].numpy()
+        np.testing.assert_allclose(part, expected, rtol=slack, atol=slack)
 
 
-def run_blind(told: Connection) -> None:
+def run_blind(results: Connection) -> None:
     """Windows that see padding alone, by bands and in one piece."""
     for stride, padding, size in ((2, 1, (3, 1)), (2, 3, (1, 1)), (3, 2, (4, 1)), (2, 2, (2, 1))):
         for kernel in (1, 2):
@@ -73,13 +73,13 @@ def run_blind(told: Connection) -> None:
             (truth,) = whole(net, x)
             for band in (1, 64):
                 assert abs(eyeshot.run(net, x, band=band) - truth).max() < 1e-6
-    told.send("alive")
+    results.send("alive")
 
 
 def test_windows_that_see_padding_alone_do_not_end_the_process() -> None:
     """Network 124403 of tools/random_networks.py: a null pointer in oneDNN 3.12."""
-    process, told = fork(run_blind)
-    assert listen(told) == ["alive"]
+    process, results = fork(run_blind)
+    assert listen(results) == ["alive"]
     process.join()
     assert process.exitcode == 0
 

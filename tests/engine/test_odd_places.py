@@ -36,7 +36,7 @@ def test_an_operator_gives_the_whole_pass_whatever_it_slides_over(operator: str)
         net, layout = eyeshot.trace(case.net), {2: "CL", 3: "CHW", 4: "CDHW"}[x.ndim]
         for band in (1, 3, 100):
             answer = eyeshot.run(net, x, band=band, layout=layout)
-            assert largest_difference([answer], truth) <= 1e-12, case.told
+            assert largest_difference([answer], truth) <= 1e-12, case.in_words
         run += 1
     assert run
 
@@ -175,8 +175,8 @@ def test_a_camera_pads_bands() -> None:
     net = net_of("conv3d twice")
     x = noise(5, 24, 20)
     rows = eyeshot.stream(net, 20, channels=5)
-    given = [rows.push(x[:, y : y + 5].numpy()) for y in range(0, 24, 5)] + [rows.finish()]
-    assert largest_difference([np.concatenate(given, 1)], whole(net, x)) <= 1e-5
+    actual = [rows.push(x[:, y : y + 5].numpy()) for y in range(0, 24, 5)] + [rows.finish()]
+    assert largest_difference([np.concatenate(actual, 1)], whole(net, x)) <= 1e-5
 
 
 def test_a_region_pads_bands() -> None:

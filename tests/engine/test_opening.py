@@ -80,11 +80,11 @@ def test_bytes_in_words(count: int, words: str) -> None:
     assert megabytes(count) == words
 
 
-def test_too_little_memory_is_told_with_what_is_enough() -> None:
+def test_too_little_memory_is_reported_with_what_is_enough() -> None:
     net, image = nn.Conv2d(1, 2, 3).eval(), noise(1, 30, 30)
-    with pytest.raises(BadValue, match="--memory 1 kB cannot hold") as told:
+    with pytest.raises(BadValue, match="--memory 1 kB cannot hold") as reported:
         eyeshot.run(net, image, memory="1KB")
-    enough = str(told.value).split("the least that can is ")[1]
+    enough = str(reported.value).split("the least that can is ")[1]
     least = parse_bytes(enough)
     assert least is not None
     assert least % 10**6 == 0

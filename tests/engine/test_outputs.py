@@ -40,8 +40,8 @@ def net_of(function: Function) -> nn.Module:
 def truth_of(net: nn.Module, x: torch.Tensor) -> Array:
     with torch.no_grad():
         y = net(x[None])
-    given: Array = y.numpy()
-    return given
+    actual: Array = y.numpy()
+    return actual
 
 
 # name -> (function, whether a batch of one is left to be dropped, its layout in words)
@@ -105,9 +105,9 @@ def test_an_output_lies_as_the_network_gives_it(name: str) -> None:
     if words:
         assert layout_of(graph, graph.outputs[0]) == words
     for band in (1, 7):
-        given = eyeshot.run(net, x, band=band)
-        assert given.shape == truth.shape
-        np.testing.assert_allclose(given, truth, atol=1e-5)
+        actual = eyeshot.run(net, x, band=band)
+        assert actual.shape == truth.shape
+        np.testing.assert_allclose(actual, truth, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_a_region_is_of_the_outputs_own_axes(name: str) -> None:
     where = tuple(
         slice(None) if word == "features" else slice(*next(ranges)) for word in words.split(", ")
     )
-    given = eyeshot.run(net, x, region=region, band=3)
-    np.testing.assert_allclose(given, truth_of(net.module, x)[0][where], atol=1e-5)
+    actual = eyeshot.run(net, x, region=region, band=3)
+    np.testing.assert_allclose(actual, truth_of(net.module, x)[0][where], atol=1e-5)
 
 
 def test_a_region_of_other_axes_is_refused() -> None:
@@ -142,9 +142,9 @@ def test_several_outputs_lie_each_in_its_own_way() -> None:
     with torch.no_grad():
         truth = [one.numpy() for one in net(x[None])]
     truth = [one if one.ndim == 0 else one[0] for one in truth]
-    for given, wanted in zip(eyeshot.run(net, x, band=5), truth, strict=True):
-        assert given.shape == wanted.shape
-        np.testing.assert_allclose(given, wanted, atol=1e-5)
+    for actual, expected in zip(eyeshot.run(net, x, band=5), truth, strict=True):
+        assert actual.shape == expected.shape
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 ONE_AXIS: dict[str, Function] = {
@@ -159,10 +159,10 @@ ONE_AXIS: dict[str, Function] = {
 def test_signals_lie_as_the_network_gives_them(name: str) -> None:
     net = nn.Sequential(nn.Conv1d(1, 4, 3, padding=1), Apply(ONE_AXIS[name])).eval()
     x = noise(1, 25)
-    given = eyeshot.run(net, x, band=4)
+    actual = eyeshot.run(net, x, band=4)
     truth = truth_of(net, x)[0]
-    assert given.shape == truth.shape
-    np.testing.assert_allclose(given, truth, atol=1e-5)
+    assert actual.shape == truth.shape
+    np.testing.assert_allclose(actual, truth, atol=1e-5)
 
 
 class Electrodes(nn.Module):
@@ -188,12 +188,12 @@ def test_volumes_lie_as_the_network_gives_them() -> None:
     for order in itertools.permutations((1, 2, 3, 4)):
         module = Apply(lambda x, order=order: (2 * x).permute(0, *order)).eval()
         net, x = eyeshot.trace(module), noise(2, 5, 6, 7)
-        given = eyeshot.run(net, x, band=2, layout="CDHW")
-        np.testing.assert_allclose(given, truth_of(module, x)[0], atol=1e-6)
-        region = [(1, n - 1) for n, dim in zip(given.shape, order, strict=True) if dim != 1]
+        actual = eyeshot.run(net, x, band=2, layout="CDHW")
+        np.testing.assert_allclose(actual, truth_of(module, x)[0], atol=1e-6)
+        region = [(1, n - 1) for n, dim in zip(actual.shape, order, strict=True) if dim != 1]
         where = tuple(slice(None) if dim == 1 else slice(1, -1) for dim in order)
         part = eyeshot.run(net, x, band=2, layout="CDHW", region=region)
-        np.testing.assert_allclose(part, given[where])
+        np.testing.assert_allclose(part, actual[where])
 
 
 def read(path: Path) -> Array:
@@ -213,7 +213,7 @@ def test_a_file_of_arrays_lies_so_too(name: str, suffix: str, tmp_path: Path) ->
     net, x = laid_out(name), noise(3, HEIGHT, WIDTH)
     out = tmp_path / f"out{suffix}"
     job = job_of(net, x)
-    wanted = eyeshot.run(net, x)
+    expected = eyeshot.run(net, x)
     for strips in (1, 3) if all(n > 3 for n in job.shape(job.graph.outputs[0])[1:]) else (1,):
         part = cut(job, 3, strips)
         with ExitStack() as stack:
@@ -222,8 +222,8 @@ def test_a_file_of_arrays_lies_so_too(name: str, suffix: str, tmp_path: Path) ->
                 stack.enter_context(sink)
             execute(part, sinks)
             finish(part, sinks)
-        assert read(out).shape == wanted.shape
-        np.testing.assert_allclose(read(out), wanted, atol=1e-6)
+        assert read(out).shape == expected.shape
+        np.testing.assert_allclose(read(out), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -238,10 +238,10 @@ def test_a_picture_turns_with_the_network(name: str, suffix: str, tmp_path: Path
     net, x = eyeshot.trace(net_of(gray)), noise(3, HEIGHT, WIDTH)
     out = tmp_path / f"out{suffix}"
     eyeshot.run(net, x, out, output_format="uint8", band=3)
-    wanted = eyeshot.run(net, x, output_format="uint8")
+    expected = eyeshot.run(net, x, output_format="uint8")
     last = words.split(", ").index("features") if "features" in words else None
-    wanted = wanted if last is None else np.moveaxis(wanted, last, -1)
-    np.testing.assert_array_equal(read(out).reshape(wanted.shape), wanted)
+    expected = expected if last is None else np.moveaxis(expected, last, -1)
+    np.testing.assert_array_equal(read(out).reshape(expected.shape), expected)
 
 
 def test_a_picture_has_one_dimension_of_channels(tmp_path: Path) -> None:

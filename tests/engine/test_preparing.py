@@ -37,8 +37,8 @@ def test_a_sample_that_is_not_finite_is_named_with_its_place(value: float, tmp_p
 def test_only_what_is_read_is_looked_at() -> None:
     picture = np.zeros((1, 40, 30), np.float32)
     picture[0, 39, 4] = np.nan
-    kept = eyeshot.run(_net(), picture, region=((0, 20), (0, 30)), band=8)
-    assert np.isfinite(kept).all()
+    inside = eyeshot.run(_net(), picture, region=((0, 20), (0, 30)), band=8)
+    assert np.isfinite(inside).all()
 
 
 def test_a_camera_refuses_it_too() -> None:
@@ -60,8 +60,8 @@ def test_a_run_takes_floats_that_lie_where_it_learned(dtype: Any, unit: bool | N
     elif unit is False and dtype is not np.float32:
         with pytest.raises(BadValue, match=r"samples, which are divided .* floats outside 0…1"):
             prepare(bright)
-        for told in (replace(prepare, raw=True), replace(prepare, white=1000.0)):
-            assert told(bright).isfinite().all()
+        for prepared in (replace(prepare, raw=True), replace(prepare, white=1000.0)):
+            assert prepared(bright).isfinite().all()
     else:
         assert prepare(bright).isfinite().all()
     noisy = np.full((1, 3, 3), 1.2, np.float32)
@@ -69,13 +69,13 @@ def test_a_run_takes_floats_that_lie_where_it_learned(dtype: Any, unit: bool | N
 
 
 @pytest.mark.parametrize(
-    ("value", "taken"), [(-0.9, True), (1.9, True), (-1.1, False), (2.1, False)]
+    ("value", "accepted"), [(-0.9, True), (1.9, True), (-1.1, False), (2.1, False)]
 )
-def test_floats_may_leave_0_to_1_by_as_much_again(value: float, taken: bool) -> None:
+def test_floats_may_leave_0_to_1_by_as_much_again(value: float, accepted: bool) -> None:
     """A little outside is a filter's overshoot; further out they are on another scale."""
     samples = np.full((1, 2, 3), value, np.float32)
     prepare = Preparation(torch.float32, CPU, unit=True)
-    if taken:
+    if accepted:
         np.testing.assert_array_equal(prepare(samples)[0].numpy(), samples)
     else:
         with pytest.raises(BadValue, match="learned from 0…1"):

@@ -129,7 +129,7 @@ class Rest:
         """Those that give a row which is needed."""
         return [call for call in calls if self.reaches(call.node, call.box[0])]
 
-    def without_layouts_of_nought(self, call: Call) -> Call:
+    def without_layouts_of_zeros(self, call: Call) -> Call:
         """How rows that are passed over lie in memory is of no matter."""
         edges = self.graph.nodes[call.node].edges
         kept = [
@@ -196,8 +196,8 @@ def test_kernels_that_mix_rows_get_whole_calls(
         raise
     (strip,) = job.plan.strips
     ((name, box),) = strip.regions.items()
-    wanted = {name: data.draw(st.integers(box[0].lo, box[0].hi - 1), label="first missing row")}
-    arguments = (job.graph, strip.boxes, wanted, job.plan.band)
+    missing = {name: data.draw(st.integers(box[0].lo, box[0].hi - 1), label="first missing row")}
+    arguments = (job.graph, strip.boxes, missing, job.plan.band)
     least = first_rows(*arguments)
     first = first_rows(*arguments, independent_rows=False)
     for node in job.graph:
@@ -229,8 +229,8 @@ def resumes_alike(job: Job, rows_done: Callable[[int], int]) -> None:
     for i, calls in zip(left, resumed.strips, strict=True):
         rest = Rest.of(job, job.plan.strips[i], done[spans[i]])
         expected = rest.calls(uninterrupted.strips[i])
-        told = rest.without_layouts_of_nought
-        assert [told(call) for call in calls] == [told(call) for call in expected]
+        comparable = rest.without_layouts_of_zeros
+        assert [comparable(call) for call in calls] == [comparable(call) for call in expected]
     for (lo, hi), row in done.items():
         there = (slice(None), slice(row, None), *([slice(lo, hi)] if whole.ndim > 2 else []))
         np.testing.assert_array_equal(part[there], whole[there])

@@ -114,18 +114,20 @@ def test_bands_are_kept_and_another_one_is_refused(
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_less_memory_than_the_run_began_with_is_told(
+def test_less_memory_than_the_run_began_with_is_reported(
     tmp_path: Path, net: nn.Module, image: torch.Tensor, tight: int, taken: Any
 ) -> None:
     out = tmp_path / "out.npy"
     begin(net, image, out, memory=tight, band=BAND)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     taken(FREE + (20 << 20))
-    with pytest.raises(BadValue, match="cannot hold the run as it was begun, in 2 strip") as told:
+    with pytest.raises(
+        BadValue, match="cannot hold the run as it was begun, in 2 strip"
+    ) as reported:
         eyeshot.run(net, image, out, output_format="probabilities", memory=tight, resume=True)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(reported.value)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-    enough = str(told.value).split("give ")[1].split(", or")[0]
+    enough = str(reported.value).split("give ")[1].split(", or")[0]
     eyeshot.run(net, image, out, output_format="probabilities", memory=enough, resume=True)
     assert out.exists()
 
@@ -183,8 +185,8 @@ def test_a_journal_of_another_kind_is_refused_by_name(
 
 
 def test_strips_suit_regions_that_they_make_up() -> None:
-    told = {"strips": [{"a": [[0, 9], [2, 5]]}, {"a": [[0, 9], [5, 8]]}], "band": 4}
-    found = cut_from(told)
+    reported = {"strips": [{"a": [[0, 9], [2, 5]]}, {"a": [[0, 9], [5, 8]]}], "band": 4}
+    found = cut_from(reported)
     assert found is not None
     assert found.band == 4
     rows = Interval(0, 9)

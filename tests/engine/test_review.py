@@ -191,8 +191,8 @@ def test_a_camera_keeps_rows_that_a_rounded_scale_reads() -> None:
     net, image = nn.Upsample(scale_factor=41).eval(), noise(1, 9, 3)
     rows = eyeshot.stream(net, 3, channels=1)
     parts = [rows.push(image[:, i : i + 2].numpy()) for i in range(0, 9, 2)]
-    given = np.concatenate([*parts, rows.finish()], 1)
-    assert np.array_equal(given, whole(net, image)[0])
+    actual = np.concatenate([*parts, rows.finish()], 1)
+    assert np.array_equal(actual, whole(net, image)[0])
 
 
 def test_samples_upside_down_and_in_another_byte_order() -> None:
@@ -201,8 +201,8 @@ def test_samples_upside_down_and_in_another_byte_order() -> None:
     truth = whole(net, torch.from_numpy(turned.copy()))
     assert largest_difference([eyeshot.run(net, turned, layout="CHW")], truth) <= 1e-5
     rows = eyeshot.stream(net, 11)
-    given = np.concatenate([rows.push(turned.astype(">f4")), rows.finish()], 1)
-    assert largest_difference([given], truth) <= 1e-5
+    actual = np.concatenate([rows.push(turned.astype(">f4")), rows.finish()], 1)
+    assert largest_difference([actual], truth) <= 1e-5
 
 
 def test_a_network_in_bfloat16_gives_float32() -> None:

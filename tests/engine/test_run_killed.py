@@ -79,16 +79,16 @@ def test_killed_at_random_moments(kind: str, tmp_path: Path) -> None:
         out = tmp_path / f"out{lives}{suffix}"
         while not out.exists():
             done = durable(out)
-            process, told = runner.start(kind, image, out, 0.002)
+            process, results = runner.start(kind, image, out, 0.002)
             steps = chance.randrange(bands + 1)
-            heard = runner.listen(told, steps)
+            heard = runner.listen(results, steps)
             if kills < KILLS and len(heard) == steps:
                 time.sleep(chance.random() * (0.005 if steps else 0.2))
                 process.kill()
                 kills += 1
                 heard = []
             else:
-                heard += runner.listen(told)
+                heard += runner.listen(results)
             process.join()
             if heard:
                 least, by_calls = spent(job, done)

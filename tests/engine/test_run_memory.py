@@ -35,10 +35,10 @@ def held(
     samples = np.lib.format.open_memmap(image, "w+", np.uint8, (height, width))
     samples[:] = np.random.default_rng(0).integers(0, 256, (height, width))
     samples.flush()
-    process, told = runner.fork(
+    process, results = runner.fork(
         runner.measure, image, folder / f"{image.stem}.out.npy", spare, band
     )
-    (numbers,) = runner.listen(told)
+    (numbers,) = runner.listen(results)
     process.join()
     return Held(*numbers)
 

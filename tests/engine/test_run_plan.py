@@ -37,9 +37,13 @@ def test_a_plan_says_what_the_run_then_does(net: nn.Module, tmp_path: Path) -> N
         planned=begun.append,
         progress=reports.append,
     )
-    (told,) = begun
-    assert (told.outputs, told.notes, told.bands.band) == (planned.outputs, planned.notes, 8)
-    assert told.predicted_seconds is None
+    (reported,) = begun
+    assert (reported.outputs, reported.notes, reported.bands.band) == (
+        planned.outputs,
+        planned.notes,
+        8,
+    )
+    assert reported.predicted_seconds is None
     assert planned.predicted_seconds is not None
     assert planned.predicted_seconds > 0
     assert reports[-1].rows == reports[-1].all_rows == 60
@@ -62,8 +66,8 @@ def test_a_plan_prints_itself_and_is_plain_data(net: nn.Module) -> None:
 
 def test_the_outputs_may_be_left_out_of_account(net: nn.Module) -> None:
     large = np.zeros((2000, 2000), np.float32)
-    held = eyeshot.plan(net, large, band=16).bands.peak
-    assert held - eyeshot.plan(net, large, [], band=16).bands.peak > 3 * 1900 * 1900 * 4
+    peak_with_maps = eyeshot.plan(net, large, band=16).bands.peak
+    assert peak_with_maps - eyeshot.plan(net, large, [], band=16).bands.peak > 3 * 1900 * 1900 * 4
 
 
 def test_the_last_report_has_the_notes(net: nn.Module) -> None:

@@ -207,12 +207,12 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
-    make, shape, options, told = REFUSED[name]
+    make, shape, options, reported = REFUSED[name]
     options = {"out": tmp_path / "out.npy", **options}
     with pytest.raises(EyeshotError) as caught:
         eyeshot.run(make(), noise(*shape), **options)
     one_line(caught.value, 2)
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
@@ -330,8 +330,8 @@ def test_files_that_may_not_grow(tmp_path: Path) -> None:
     image = tmp_path / "image.npy"
     np.save(image, noise(1, 1104, 64).numpy())
     outs = [tmp_path / f"out{suffix}" for suffix in (".npy", ".tif", ".zarr")]
-    process, told = runner.fork(runner.run_where_files_stay_small, image, outs)
-    heard = runner.listen(told)
+    process, reported = runner.fork(runner.run_where_files_stay_small, image, outs)
+    heard = runner.listen(reported)
     process.join()
     assert process.exitcode == 0
     for out, (code, line) in zip(outs, heard, strict=True):

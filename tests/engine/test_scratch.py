@@ -128,7 +128,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }  # fmt: skip
 
 
-def excess(name: str, told: Connection) -> None:
+def excess(name: str, results: Connection) -> None:
     """Tell, of each call of a network's operators, what it took and what was declared."""
     torch.set_num_threads(1)
     make, shape = NETWORKS[name]
@@ -140,7 +140,7 @@ def excess(name: str, told: Connection) -> None:
         by_parts(job)  # what comes with first calls is there now
         with _watched(job, seen):
             by_parts(job)
-    told.send(seen)
+    results.send(seen)
 
 
 @contextmanager
@@ -156,11 +156,13 @@ def _watched(job: Job, seen: list[tuple[str, int, int]]) -> Iterator[None]:
             reset_peak()
             value = compute(inputs, box, room)
             took, gives = peak() - before, value.nbytes
-            reads = [given.value.nbytes for given in inputs]
+            reads = [tile.value.nbytes for tile in inputs]
             sources = [job.graph.nodes[edge.source] for edge in node.edges]
             work = Work(node, tensors, reads, gives, value.element_size(), sources)
-            kept = 0 if borrows(node) else gives
-            seen.append((f"{node.name} ({node.operator})", took - kept, beside(work, False)))
+            output_bytes = 0 if borrows(node) else gives
+            seen.append(
+                (f"{node.name} ({node.operator})", took - output_bytes, beside(work, False))
+            )
             return value
 
         return watched
@@ -174,8 +176,8 @@ def _watched(job: Job, seen: list[tuple[str, int, int]]) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_call_takes_more_than_was_declared(name: str) -> None:
-    process, told = runner.fork(excess, name)
-    (seen,) = runner.listen(told)
+    process, results = runner.fork(excess, name)
+    (seen,) = runner.listen(results)
     process.join()
     assert len(seen) > 3
     over = [(call, took, declared) for call, took, declared in seen if took > declared + SLACK]

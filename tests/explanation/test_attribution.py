@@ -51,17 +51,17 @@ def test_the_rest_is_what_the_biases_and_the_baseline_give(
     """By Euler: Σ x ∂f/∂x + Σ b ∂f/∂b = f, over inputs x and biases b of such a network."""
     found = eyeshot.attribute(net, x, unit=(1,), against=against, baseline=baseline)
     oracle = copy.deepcopy(net).double()
-    given = x.double()[None].requires_grad_()
-    scores = oracle(given)[0]
+    leaf = x.double()[None].requires_grad_()
+    scores = oracle(leaf)[0]
     score = scores[1] - (0 if against is None else scores[against])
     biases = [value for name, value in oracle.named_parameters() if name.endswith("bias")]
-    gradient, *rates = torch.autograd.grad(score, [given, *biases])
+    gradient, *rates = torch.autograd.grad(score, [leaf, *biases])
     away = torch.tensor(baseline or [0.0, 0.0], dtype=torch.float64)[:, None, None]
     shares = [(bias * rate).sum() for bias, rate in zip(biases, rates, strict=True)]
     rest = torch.stack([*shares, (gradient[0] * away).sum()]).sum()
     assert found.linear is True
     assert found.margin == pytest.approx(float(score.detach()), abs=1e-5)
-    expected = (gradient[0] * (given[0] - away)).detach().numpy()
+    expected = (gradient[0] * (leaf[0] - away)).detach().numpy()
     np.testing.assert_allclose(found.pixels, expected, atol=1e-5)
     assert found.rest == pytest.approx(float(rest.detach()), abs=1e-5)
     assert found.pixels.sum() + found.rest == pytest.approx(found.margin, abs=1e-12)

@@ -218,7 +218,7 @@ def test_a_sum_that_is_not_the_networks_own_value_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "unit", "kind", "told"),
+    ("layer", "unit", "kind", "message"),
     [
         ("conv3", (0, 0, 0), UnknownName, "did you mean 'conv2'"),
         ("conv2", (32, 0, 0), BadValue, r"unit 32,0,0 is outside the map .* shape \(32, 14, 14\)"),
@@ -229,14 +229,14 @@ def test_a_sum_that_is_not_the_networks_own_value_is_a_failure() -> None:
         ("x", (0, 0, 0), Unsupported, "'x' is input, which has no sum"),
     ],
 )
-def test_what_cannot_be_explained_is_told(
-    layer: str, unit: tuple[int, ...], kind: type[Exception], told: str
+def test_what_cannot_be_explained_is_reported(
+    layer: str, unit: tuple[int, ...], kind: type[Exception], message: str
 ) -> None:
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=message):
         eyeshot.explain(digit_cnn(), torch.zeros(1, 28, 28), layer=layer, unit=unit)
 
 
-def test_what_the_network_does_not_do_is_told() -> None:
+def test_what_the_network_does_not_do_is_reported() -> None:
     net, x = Changed(), torch.randn(1, 2, 5, 5)
     with pytest.raises(BadValue, match="'idle' exists but computes nothing"):
         explain_unit(net, x, layer="idle", unit=(0, 0, 0))
@@ -269,7 +269,7 @@ def test_a_layer_that_does_not_see_the_batch_is_refused(
 
 
 @pytest.mark.parametrize("image", ["seven.png", torch.zeros(1, 28, 28, dtype=torch.uint8)])
-def test_an_input_that_is_not_ready_is_told(image: Any) -> None:
+def test_an_input_that_is_not_ready_is_reported(image: Any) -> None:
     with pytest.raises(BadValue):
         eyeshot.explain(digit_cnn(), image, layer="conv1", unit=(0, 0, 0))
 

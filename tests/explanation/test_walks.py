@@ -197,7 +197,7 @@ def test_matrices_are_read_from_text_and_from_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("1 2 / 3", "rows of 2, 1 numbers"),
         ("", "rows of 0 numbers"),
@@ -206,19 +206,19 @@ def test_matrices_are_read_from_text_and_from_files(tmp_path: Path) -> None:
         (" ".join(["1"] * 65), "is 1×65"),
     ],
 )
-def test_what_is_no_matrix_is_told(text: str, told: str) -> None:
-    with pytest.raises(BadValue, match=told):
+def test_what_is_no_matrix_is_reported(text: str, message: str) -> None:
+    with pytest.raises(BadValue, match=message):
         read_matrix(text)
 
 
-def test_a_file_that_holds_no_matrix_is_told(tmp_path: Path) -> None:
+def test_a_file_that_holds_no_matrix_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "kernel.txt"
     file.write_text("one two\n")
     with pytest.raises(BadFile, match=r"kernel\.txt, line 1"):
         read_matrix(str(file))
 
 
-def test_what_cannot_be_walked_is_told() -> None:
+def test_what_cannot_be_walked_is_reported() -> None:
     image = np.ones((3, 3))
     with pytest.raises(UnknownName, match="did you mean 'max'"):
         walk_pool(image, mode="mox")

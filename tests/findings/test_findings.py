@@ -225,7 +225,7 @@ def test_dead_filters_and_channels_scaled_away() -> None:
     assert (net[:3](x)[:, 3] == 0).all()
 
 
-def test_a_layer_of_noughts_alone_was_so_initialized() -> None:
+def test_a_layer_of_zeros_only_was_so_initialized() -> None:
     conv, norm = nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(norm.weight)

@@ -47,8 +47,8 @@ def check_run(
         like: the same in plain operators, where torch cannot be relied on to call ``result``.
     """
     expected = net_of(like or result)(PICTURE[None].clone())[0].detach().numpy()
-    given = eyeshot.run(net_of(result), PICTURE, band=5)
-    np.testing.assert_allclose(given, expected, atol=1e-5 * float(np.abs(expected).max()))
+    actual = eyeshot.run(net_of(result), PICTURE, band=5)
+    np.testing.assert_allclose(actual, expected, atol=1e-5 * float(np.abs(expected).max()))
 
 
 def halo(result: Callable[[Any, Tensor], Any]) -> list[tuple[int, int]]:

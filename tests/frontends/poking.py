@@ -76,8 +76,8 @@ def tables_by_poking(
 
 
 def _outputs(net: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
-    given = net(x.clone())
-    return list(given) if isinstance(given, (tuple, list)) else [given]
+    actual = net(x.clone())
+    return list(actual) if isinstance(actual, (tuple, list)) else [actual]
 
 
 def _moved(before: torch.Tensor, after: torch.Tensor) -> Table:

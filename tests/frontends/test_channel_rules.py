@@ -59,7 +59,7 @@ def test_footprints_are_where_gradients_come_from(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "told"),
+    ("step", "message"),
     [
         (lambda x: x.flip(3), "turns round a spatial axis"),
         (lambda x: x.roll(1, 2), "rolls a spatial axis"),
@@ -72,8 +72,8 @@ def test_footprints_are_where_gradients_come_from(name: str) -> None:
         (lambda x: x * torch.einsum("nchw,nchw", x, x), "which letters come out"),
     ],
 )
-def test_along_a_spatial_axis_nothing_is_claimed(step: Step, told: str) -> None:
+def test_along_a_spatial_axis_nothing_is_claimed(step: Step, message: str) -> None:
     graph = graph_of(_Between(step, 4).eval(), (2, 6, 7))
     unsupported = [node for node in graph if node.kind is Kind.UNSUPPORTED]
-    assert told in unsupported[0].reason
+    assert message in unsupported[0].reason
     assert Fields(graph).field("after").box is None

@@ -84,8 +84,8 @@ def test_every_function_takes_it(file: Path) -> None:
     field = eyeshot.receptive_field(net, (3, 38, 44))
     assert field.seen.box == eyeshot.receptive_field(own, (3, 38, 44)).seen.box
     rows = eyeshot.stream(net, 44, channels=3)
-    given = [rows.push(image[:, top : top + 5].numpy()) for top in range(0, 38, 5)]
-    joined = np.concatenate([*given, rows.finish()], 1)
+    actual = [rows.push(image[:, top : top + 5].numpy()) for top in range(0, 38, 5)]
+    joined = np.concatenate([*actual, rows.finish()], 1)
     assert np.abs(joined - expected).max() < 1e-5 * largest
     seen = eyeshot.see(net, image)
     assert np.abs(np.asarray(seen["first"]) - inner.numpy()).max() < 1e-5
@@ -111,8 +111,8 @@ def test_every_command_takes_it(
     asked: list[Any] = ["explain", file, picture, "--layer", "first", "--unit", "2,5,7", "--json"]
     capsys.readouterr()
     assert main([str(one) for one in asked]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert abs(told["total"] - float(inner[2, 5, 7])) < 1e-5
+    reported = json.loads(capsys.readouterr().out)
+    assert abs(reported["total"] - float(inner[2, 5, 7])) < 1e-5
 
 
 def test_a_classifier_of_it_is_made_dense(tmp_path: Path) -> None:

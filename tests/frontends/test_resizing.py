@@ -149,8 +149,8 @@ def test_a_pattern_that_rounding_breaks_is_no_pattern() -> None:
     assert axis(2.3, 100).period is None  # output 69 should read input 30, and reads input 29
     inputs, _ = axis(2.3, 100).weights(np.array([69]), 100)
     ramp = torch.arange(100.0).reshape(1, 1, 100, 1).expand(1, 1, 100, 2)
-    taken = F.interpolate(ramp, scale_factor=(2.3, 1.0), mode="nearest")[0, 0, 69, 0]
-    assert inputs[0, 0] == int(taken) == 29
+    sampled = F.interpolate(ramp, scale_factor=(2.3, 1.0), mode="nearest")[0, 0, 69, 0]
+    assert inputs[0, 0] == int(sampled) == 29
 
 
 @pytest.mark.parametrize("factor", [2.3, 1.3, 3.0])

@@ -308,9 +308,9 @@ def test_sizes_computed_in_tensors_are_known() -> None:
     for size in ((1, 9, 12), (1, 31, 17)):
         image = torch.randn(size, dtype=torch.float64)
         with torch.no_grad():
-            wanted = net(image[None])[0]
+            expected = net(image[None])[0]
         found = eyeshot.run(net.eval(), image, output_format="float64", band=4)
-        assert torch.allclose(torch.from_numpy(found), wanted, rtol=0, atol=1e-12)
+        assert torch.allclose(torch.from_numpy(found), expected, rtol=0, atol=1e-12)
 
 
 class CropsByContent(nn.Module):
@@ -427,9 +427,9 @@ KNOWN: dict[str, Function] = {
 def test_numbers_that_no_input_changes_are_known(name: str) -> None:
     net, x = Keeps(KNOWN[name]).double().eval(), torch.randn(2, 12, 9, dtype=torch.float64)
     with torch.no_grad():
-        wanted = Keeps(KNOWN[name]).double()(x[None])[0]
+        expected = Keeps(KNOWN[name]).double()(x[None])[0]
     found = eyeshot.run(net, x, output_format="float64", band=4)
-    assert torch.allclose(torch.from_numpy(found), wanted, rtol=0, atol=1e-12)
+    assert torch.allclose(torch.from_numpy(found), expected, rtol=0, atol=1e-12)
 
 
 def test_sizes_are_tried_with_known_numbers() -> None:
@@ -502,9 +502,9 @@ class TriesTwice(nn.Module):
 def test_a_network_may_catch_the_error_of_a_layer() -> None:
     net, x = TriesTwice().eval(), torch.randn(2, 12, 9)
     with torch.no_grad():
-        wanted = net(x[None])[0]
+        expected = net(x[None])[0]
     found = eyeshot.run(net, x, band=4)
-    assert torch.allclose(torch.from_numpy(found), wanted, rtol=0, atol=1e-5)
+    assert torch.allclose(torch.from_numpy(found), expected, rtol=0, atol=1e-5)
     assert [node.layer for node in graph_of(net, (2, 12, 9))][1:] == [
         "layers.0",
         "layers.1.0",

@@ -47,14 +47,14 @@ def _divisible() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("make", "by_layers", "taken"),
+    ("make", "by_layers", "accepted"),
     [(_bands, 3, 2), (_attention, 1, 2), (lambda: nn.Conv1d(2, 2, 3), 1, 1), (nn.ReLU, None, None)],
 )
 def test_the_number_of_axes_is_the_networks_own(
-    make: Callable[[], nn.Module], by_layers: int | None, taken: int | None
+    make: Callable[[], nn.Module], by_layers: int | None, accepted: int | None
 ) -> None:
     assert axes_by_layers(make()) == by_layers
-    assert accepted_axes(make()) == taken
+    assert accepted_axes(make()) == accepted
 
 
 @pytest.mark.parametrize("make", [_bands, _attention])

@@ -278,12 +278,12 @@ def test_maps_of_writes_agree_with_themselves(
     axis: AxisMap, lo: int, length: int, known: int
 ) -> None:
     n = 5 if isinstance(axis, Placed) else 20
-    wanted = Interval(lo, min(lo + length, axis.output_size(n)))
+    expected = Interval(lo, min(lo + length, axis.output_size(n)))
     outputs = np.arange(axis.output_size(n), dtype=np.int64)
     taps = axis.inputs_of(outputs, n)[:, 0]
-    inside = taps[wanted.lo : wanted.hi]
+    inside = taps[expected.lo : expected.hi]
     inside = inside[inside != NO_INPUT]
-    reads = axis.input_range_inside(wanted, n)
+    reads = axis.input_range_inside(expected, n)
     assert all(tap in reads for tap in inside)
     assert not len(inside) or (reads.lo == inside.min() and reads.hi == inside.max() + 1)
     known = min(known, n)

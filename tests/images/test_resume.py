@@ -65,8 +65,8 @@ def _kill(command: list[str], after: float) -> int:
             process.wait(after)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
-        told = process.stdout.read().split()
-    return int(told[-1]) if told else 0
+        reported = process.stdout.read().split()
+    return int(reported[-1]) if reported else 0
 
 
 def _journalled(path: Path) -> int:

@@ -86,7 +86,7 @@ def test_of_a_run_that_has_written_nothing_nothing_stays(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_new_run_waits_for_workers_of_one_that_was_given_up(tmp_path: Path) -> None:
+def test_a_new_run_waits_for_workers_of_one_that_was_abandoned(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "out.zarr")
     folder.make("a", {"run.json": b"{}"})
     assert folder.path.stat().st_mode & 0o777 == 0o700, "settings may hold passwords"

@@ -284,7 +284,7 @@ def test_explain_prints_chinese_with_the_same_sums(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("run", "eyeshot: 缺少参数 'NET'。"),
         (
@@ -306,7 +306,7 @@ def test_explain_prints_chinese_with_the_same_sums(capsys: pytest.CaptureFixture
 )
 def test_frequent_errors_are_in_chinese(
     line: str,
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -316,7 +316,7 @@ def test_frequent_errors_are_in_chinese(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EYESHOT_LANG", "zh")
     assert cli.main(line.split()) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     monkeypatch.delenv("EYESHOT_LANG")
     assert cli.main(line.split()) == 2
     assert not _HAN.search(capsys.readouterr().err)
@@ -333,8 +333,8 @@ def test_a_run_prints_chinese_and_resumes_in_any_language(
     out = capsys.readouterr().out
     assert all(word in out for word in ("图像", "内存峰值", "横带", "等待"))
     assert cli.main(["run", "mine.py:net", "a.npy", "-o", "b.npy"]) == 0
-    told = capsys.readouterr().err
-    assert re.search(r"读作 1 个通道，每个 8 x 8：.*；uint8 样本除以 255\n", told)
+    message = capsys.readouterr().err
+    assert re.search(r"读作 1 个通道，每个 8 x 8：.*；uint8 样本除以 255\n", message)
 
     def stop(report: object) -> None:
         raise KeyboardInterrupt

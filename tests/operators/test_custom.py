@@ -128,7 +128,7 @@ def test_a_pointwise_operator_broadcasts() -> None:
     the_law(Gating())
 
 
-def test_its_field_and_its_cost_are_told() -> None:
+def test_its_field_and_its_cost_are_reported() -> None:
     eyeshot.register_operator("eyeshottest::mirrored", Window(5, 1, 2, 2), multiply_adds=25)
     graph = graph_of(Called(MIRRORED).eval(), (1, 20, 20))
     (node,) = [one for one in graph if one.family is Family.CUSTOM]
@@ -183,7 +183,7 @@ def test_with_a_tensor_of_a_number_for_each_position_it_is_called_whole() -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "positions", "told"),
+    ("name", "positions", "message"),
     [
         ("aten::relu", "pointwise", "library::name"),
         ("relu", "pointwise", "library::name"),
@@ -192,6 +192,6 @@ def test_with_a_tensor_of_a_number_for_each_position_it_is_called_whole() -> Non
         ("eyeshottest::swirl", Window(3, 1, 3, 0), "let every window hold a position"),
     ],
 )
-def test_what_cannot_be_registered_is_said(name: str, positions: Any, told: str) -> None:
-    with pytest.raises(BadValue, match=told):
+def test_what_cannot_be_registered_is_said(name: str, positions: Any, message: str) -> None:
+    with pytest.raises(BadValue, match=message):
         eyeshot.register_operator(name, positions)

@@ -37,7 +37,12 @@ class Free:
         return 0
 
     def scratch(
-        self, node: Node, sources: Sequence[Node], reads: Sequence[int], gives: int, kept: bool
+        self,
+        node: Node,
+        sources: Sequence[Node],
+        reads: Sequence[int],
+        gives: int,
+        keeps_output: bool,
     ) -> int:
         return 0
 
@@ -55,7 +60,12 @@ class Packing(Free):
         return self._packing
 
     def scratch(
-        self, node: Node, sources: Sequence[Node], reads: Sequence[int], gives: int, kept: bool
+        self,
+        node: Node,
+        sources: Sequence[Node],
+        reads: Sequence[int],
+        gives: int,
+        keeps_output: bool,
     ) -> int:
         return self._scratch
 
@@ -78,5 +88,5 @@ def _peak(net: nn.Module, rows: int, band: int, costs: Costs | None = None) -> i
 
 def test_rows_written_in_one_piece_are_not_joined() -> None:
     """What is read, and what is given: 8 rows of 4 floats in 1 and in 2 channels, each once."""
-    read, given = 8 * 4 * 4, 8 * 4 * 2 * 4
-    assert _peak(nn.Conv2d(1, 2, 1), rows=8, band=8) == read + given
+    read, gives = 8 * 4 * 4, 8 * 4 * 2 * 4
+    assert _peak(nn.Conv2d(1, 2, 1), rows=8, band=8) == read + gives

@@ -45,12 +45,12 @@ def test_values_of_the_wrong_type(changes: dict[str, Any], words: str, tmp_path:
 
 def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
     cells = write_cells(tmp_path / "cells", ((24, 24),) * 3)
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "class_weights": np.array([1.0, 2.0]),
         "learning_rate": np.float32(0.5),
     }
-    given |= {"batch_size": np.int64(1), "crop": [np.int64(24), 24]}
-    recipe = train(cells, out=tmp_path / "run", **{**QUICK, **given}).config.recipe
+    options |= {"batch_size": np.int64(1), "crop": [np.int64(24), 24]}
+    recipe = train(cells, out=tmp_path / "run", **{**QUICK, **options}).config.recipe
     assert (recipe.class_weights, recipe.learning_rate, recipe.batch_size) == ((1.0, 2.0), 0.5, 1)
 
 
@@ -65,8 +65,8 @@ def test_a_folder_of_pairs_without_a_task(write: Any, task: str, tmp_path: Path)
 
 def test_folders_that_are_classes_after_all(tmp_path: Path) -> None:
     folder = write_cells(tmp_path / "pairs", ((24, 24),) * 4)
-    given: dict[str, Any] = {"epochs": 1, "batch_size": 2, "progress": False, "size": (28, 28)}
-    run = train(folder, task="classify", out=tmp_path / "run", **given)
+    options: dict[str, Any] = {"epochs": 1, "batch_size": 2, "progress": False, "size": (28, 28)}
+    run = train(folder, task="classify", out=tmp_path / "run", **options)
     assert run.config.classes == ("image", "label")
 
 
@@ -88,9 +88,9 @@ def test_pictures_that_a_network_without_padding_cannot_take(
     train(write_cells(tmp_path / "sound", ((64, 64),) * 3), out=tmp_path / "run", **QUICK)
     before = (tmp_path / "run" / CONFIG).read_bytes()
     cells = write_cells(tmp_path / "cells", sizes)
-    given = {**QUICK, "crop": (64, 64), "force": True}
-    given["model_arguments"] = {"base": 2, "depth": 1, "padding": "valid"}
+    options = {**QUICK, "crop": (64, 64), "force": True}
+    options["model_arguments"] = {"base": 2, "depth": 1, "padding": "valid"}
     with pytest.raises(BadValue, match=words) as caught:
-        train(cells, out=tmp_path / "run", **given)
+        train(cells, out=tmp_path / "run", **options)
     assert str(cells / "image") in str(caught.value)
     assert (tmp_path / "run" / CONFIG).read_bytes() == before

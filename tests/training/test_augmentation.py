@@ -82,13 +82,13 @@ def test_a_bent_mask_stays_on_its_image(seed: Seed, size: tuple[int, int]) -> No
 @given(seeds, sizes)
 def test_flips_and_turns_move_samples_and_change_none(seed: Seed, size: tuple[int, int]) -> None:
     targets = torch.arange(3 * size[0] * size[1]).view(3, *size)
-    moved, told, valid = augment(targets, ("flips", "turns"), seed, frame(3, size))
-    assert torch.equal(moved[:, 0].long(), told)
-    for before, after in zip(targets, told, strict=True):
+    moved, labels, valid = augment(targets, ("flips", "turns"), seed, frame(3, size))
+    assert torch.equal(moved[:, 0].long(), labels)
+    for before, after in zip(targets, labels, strict=True):
         assert torch.equal(after.flatten().sort().values, before.flatten())
     marked = torch.zeros(targets.numel(), dtype=torch.bool)
     marked[targets[frame(3, size)]] = True
-    assert torch.equal(valid, marked[told])
+    assert torch.equal(valid, marked[labels])
 
 
 def test_all_eight_positions_of_a_square_come_up() -> None:
@@ -178,10 +178,10 @@ def test_light_changes_the_image_alone(seed: Seed) -> None:
 
 
 @given(seeds, some_kinds)
-def test_a_wanted_picture_is_changed_as_its_picture_is(seed: Seed, kinds: list[str]) -> None:
+def test_a_target_picture_is_changed_as_its_picture_is(seed: Seed, kinds: list[str]) -> None:
     images, valid = gradients(2, (30, 34)), frame(2, (30, 34))
-    found, wanted, kept = augment_pairs(images, images.clone(), valid, kinds, seed)
-    assert torch.allclose(found, wanted, atol=1e-6)  # powers differ in the last bit by place
+    found, expected, kept = augment_pairs(images, images.clone(), valid, kinds, seed)
+    assert torch.allclose(found, expected, atol=1e-6)  # powers differ in the last bit by place
     assert int(kept.sum()) <= int(valid.sum())
     if "elastic" in kinds or "intensity" in kinds:
         assert not torch.equal(found, images)

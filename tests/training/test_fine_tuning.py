@@ -72,8 +72,8 @@ def test_the_head_is_new_and_what_is_frozen_stays(old: Run, tmp_path: Path) -> N
     others = [n for n, _ in run.net.named_parameters() if n.partition(".")[0] not in names[:2]]
     assert others
     assert not set(others) & set(kept)
-    (told,) = [line for line in said.lines if "taken" in line]
-    assert "of another shape, learned from the start" in told
+    (reported,) = [line for line in said.lines if "taken" in line]
+    assert "of another shape, learned from the start" in reported
     assert set(run.config.fresh.split()) == {n for n in before if before[n].shape != after[n].shape}
 
 

@@ -110,10 +110,10 @@ def test_the_ensemble_is_the_mean_of_the_folds_at_every_size(run: Run) -> None:
     folds = [load(run.path / f"fold-{k}") for k in (1, 2)]
     assert folds[0].config.mean != folds[1].config.mean
     picture = np.random.default_rng(0).integers(0, 256, (57, 43), dtype=np.uint8)
-    wanted = _mean_of_members(folds, picture)
+    expected = _mean_of_members(folds, picture)
     found = eyeshot.run(run, picture, band=9)
-    assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
-    assert np.abs(wanted - eyeshot.run(folds[0], picture)).max() > 1e-3
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert np.abs(expected - eyeshot.run(folds[0], picture)).max() > 1e-3
     again = load(run.path)
     assert again.finished
     assert again.config.classes == folds[0].config.classes
@@ -207,9 +207,9 @@ def test_an_ensemble_of_other_networks_is_a_program(run: Run, cells: Path, tmp_p
     both = eyeshot.ensemble([own.path, first], tmp_path / "both")
     assert (both.path / PROGRAM).is_file()
     picture = np.random.default_rng(0).integers(0, 256, (46, 38), dtype=np.uint8)
-    wanted = _mean_of_members([own, first], picture)
+    expected = _mean_of_members([own, first], picture)
     found = eyeshot.run(both, picture, band=9)
-    assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
     assert all(torch.equal(before[name], one) for name, one in first.net.state_dict().items())
     with pytest.raises(BadValue, match="holds a run already"):
         eyeshot.ensemble([own, first], both.path)

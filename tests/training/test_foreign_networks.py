@@ -88,9 +88,9 @@ def test_masks(name: str, tmp_path: Path) -> None:
     places = [str(tmp_path / one) for one in ("run", "picture.npy", "mask.npy")]
     subprocess.run([sys.executable, "-W", "ignore", "-c", FRESH, *places], check=True)
     with torch.no_grad():
-        wanted = net.eval()(run.normalize(torch.from_numpy(picture)[None])).argmax(1).numpy()
+        expected = net.eval()(run.normalize(torch.from_numpy(picture)[None])).argmax(1).numpy()
     # Scores that are equal to rounding may differ in which is larger.
-    assert (np.load(tmp_path / "mask.npy") == wanted).mean() > 0.999
+    assert (np.load(tmp_path / "mask.npy") == expected).mean() > 0.999
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -121,8 +121,8 @@ class _Client:
 class _WandbRun:
     """Stands in for a run of Weights & Biases."""
 
-    def __init__(self, **told: Any) -> None:
-        self.told, self.rows, self.code = told, dict[int, Any](), -1
+    def __init__(self, **reported: Any) -> None:
+        self.reported, self.rows, self.code = reported, dict[int, Any](), -1
 
     def log(self, figures: dict[str, float], step: int) -> None:
         self.rows[step] = figures
@@ -193,24 +193,24 @@ def test_a_server_that_is_down_ends_the_log_and_not_the_training(
     run = train(blobs(), out=tmp_path / "run", log="mlflow", **{**SETTINGS, "progress": said})
     assert run.finished
     assert len((run.path / METRICS).read_text().splitlines()) == 4
-    told = [line for line in said.lines if line.startswith("log mlflow: ")]
-    assert told == ["log mlflow: ConnectionError: no answer; the training goes on without it"]
+    reported = [line for line in said.lines if line.startswith("log mlflow: ")]
+    assert reported == ["log mlflow: ConnectionError: no answer; the training goes on without it"]
 
 
 def test_wandb_gets_runs_of_one_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against a stand-in: the package is not among those of the tests."""
     runs: list[_WandbRun] = []
 
-    def init(**told: Any) -> _WandbRun:
-        runs.append(_WandbRun(**told))
+    def init(**reported: Any) -> _WandbRun:
+        runs.append(_WandbRun(**reported))
         return runs[-1]
 
     _stand_in(monkeypatch, "wandb", init=init, Settings=dict)
     _cut_and_resumed(tmp_path / "out", "wandb")
     first = runs[0]
-    assert {run.told["id"] for run in runs} == {first.told["id"]}
-    assert all(run.told["mode"] == "offline" for run in runs)
-    assert first.told["dir"] == str(tmp_path / "out" / FOLDER)
+    assert {run.reported["id"] for run in runs} == {first.reported["id"]}
+    assert all(run.reported["mode"] == "offline" for run in runs)
+    assert first.reported["dir"] == str(tmp_path / "out" / FOLDER)
     assert [sorted(run.rows) for run in runs] == [[1], [2], [3]]
     assert [run.code for run in runs] == [1, 1, 0]
 

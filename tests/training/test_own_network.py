@@ -201,8 +201,8 @@ def test_the_folder_opens_where_the_code_is_not(trained: Run, tmp_path: Path) ->
     eyeshot.runs.load_weights(net, trained.path / WEIGHTS)
     x = trained.normalize(torch.from_numpy(picture)[None, None])
     with torch.no_grad():
-        wanted = net(x).argmax(1).numpy()
-    assert (np.load(tmp_path / "mask.npy") == wanted).all()
+        expected = net(x).argmax(1).numpy()
+    assert (np.load(tmp_path / "mask.npy") == expected).all()
 
 
 def test_the_program_of_a_run_holds_what_it_learned(trained: Run) -> None:

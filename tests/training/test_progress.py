@@ -48,8 +48,8 @@ def test_a_resumed_run_shows_the_epochs_before(tmp_path: Path) -> None:
     console = Console(file=text, width=40)
     train(blobs(), out=tmp_path, resume=True, progress=TerminalProgress(console), **QUICK)
     lines = [line for line in text.getvalue().splitlines() if "too few to learn" not in line]
-    told, *lines = lines
-    assert told == f"{tmp_path}: this training had finished already"
+    reported, *lines = lines
+    assert reported == f"{tmp_path}: this training had finished already"
     assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
 
 

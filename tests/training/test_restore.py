@@ -60,9 +60,9 @@ def test_the_answer_is_a_picture(noisy: Path, tmp_path: Path) -> None:
     path = noisy / "image" / "0.png"
     eyeshot.run(run, path, tmp_path / "clean.png", output_format="uint8")
     written = np.array(Image.open(tmp_path / "clean.png")).astype(float)
-    wanted = np.array(Image.open(noisy / "target" / "0.png")).astype(float)
+    expected = np.array(Image.open(noisy / "target" / "0.png")).astype(float)
     given_pixels = np.array(Image.open(path)).astype(float)
-    assert np.abs(written - wanted).mean() < np.abs(given_pixels - wanted).mean()
+    assert np.abs(written - expected).mean() < np.abs(given_pixels - expected).mean()
 
 
 def test_cut_off_and_resumed(noisy: Path, tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_cut_off_and_resumed(noisy: Path, tmp_path: Path) -> None:
 def test_the_training_psnr_is_of_valid_pixels_clipped(noisy: Path, tmp_path: Path) -> None:
     task = object.__new__(Restoration)
     outputs = torch.tensor([[[[0.5, 1.4], [9.0, -0.2]]]])
-    wanted = torch.tensor([[[[0.25, 1.0], [0.0, 0.0]]]])
+    expected = torch.tensor([[[[0.25, 1.0], [0.0, 0.0]]]])
     valid = torch.tensor([[[True, True], [False, True]]])
-    loss = restoration_loss("l1", outputs, wanted, valid)
-    sums = task.sums(loss, outputs, Targets(wanted, valid))
+    loss = restoration_loss("l1", outputs, expected, valid)
+    sums = task.sums(loss, outputs, Targets(expected, valid))
     assert float(sums[0]) == pytest.approx((0.25 + 0.4 + 0.2) / 3)
     assert float(sums[1]) == pytest.approx(10 * np.log10(1 / (0.25**2 / 3)), rel=1e-5)
 
@@ -112,16 +112,16 @@ def test_pictures_are_measured_as_given_once(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"class_weights": "balanced"}, "class_weights is for the task classify or segment"),
         ({"label_smoothing": 0.1}, "label_smoothing is for the task classify"),
     ],
 )
 def test_options_of_other_tasks(
-    options: dict[str, Any], told: str, noisy: Path, tmp_path: Path
+    options: dict[str, Any], message: str, noisy: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadValue, match=told):
+    with pytest.raises(BadValue, match=message):
         restore(noisy, tmp_path / "run", **options)
 
 

@@ -226,18 +226,18 @@ def test_kill_9_while_it_learns(cells: Path, tmp_path: Path) -> None:
 
 def test_a_resumed_run_of_other_settings_is_refused(cells: Path, tmp_path: Path) -> None:
     segment(cells, tmp_path, epochs=1)
-    for change, told in (
+    for change, message in (
         ({"crop": (40, 40)}, r"--crop is \(40, 40\)"),
         ({"augment": "none"}, "--augment is 'none'"),
         ({"class_weights": "balanced"}, "--class-weights is"),
         ({"validation": 2}, "--validation is 2"),
     ):
-        with pytest.raises(BadValue, match=told):
+        with pytest.raises(BadValue, match=message):
             segment(cells, tmp_path, resume=True, **{"epochs": 1, **change})
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"shift": 2}, "shift is for the task classify, and the task is segment"),
         ({"label_smoothing": 0.1}, "label_smoothing is for the task classify"),
@@ -255,15 +255,15 @@ def test_a_resumed_run_of_other_settings_is_refused(cells: Path, tmp_path: Path)
     ],
 )
 def test_what_makes_no_sense_is_refused(
-    options: dict[str, Any], told: str, cells: Path, tmp_path: Path
+    options: dict[str, Any], message: str, cells: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadValue, match=told):
+    with pytest.raises(BadValue, match=message):
         segment(cells, tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"augment": "flip"}, "unknown augmentation 'flip'; did you mean 'flips'"),
         ({"class_weights": "equal"}, "unknown class weights 'equal'"),
@@ -272,8 +272,8 @@ def test_what_makes_no_sense_is_refused(
         ({"model_arguments": {"up": "sideways"}}, "sideways"),
     ],
 )
-def test_unknown_names(options: dict[str, Any], told: str, cells: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match=told):
+def test_unknown_names(options: dict[str, Any], message: str, cells: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match=message):
         segment(cells, tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
@@ -369,17 +369,17 @@ def test_batch_norm_knows_the_crops_as_they_are(cells: Path, tmp_path: Path) -> 
     sampler = CropSampler(pairs, (32, 32), spec.halo, 0, alignment=spec.alignment)
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (run.config.mean, run.config.std))
     batches = [(sampler.batch(0, n, 2).images - mean) / std for n in range(sampler.steps(2))]
-    given: dict[nn.Module, list[Tensor]] = defaultdict(list)
+    inputs: dict[nn.Module, list[Tensor]] = defaultdict(list)
     norms = [layer for layer in expected.modules() if isinstance(layer, nn.BatchNorm2d)]
     for layer in norms:
-        layer.register_forward_pre_hook(lambda layer, x: given[layer].append(x[0].detach()))
+        layer.register_forward_pre_hook(lambda layer, x: inputs[layer].append(x[0].detach()))
     expected.train()
     for batch in batches:
         expected(batch)
     ours = [layer for layer in found.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert len(batches) > 1
     for layer, like in zip(ours, norms, strict=True):
-        pixels = torch.cat([x.transpose(0, 1).flatten(1) for x in given[like]], 1).double()
+        pixels = torch.cat([x.transpose(0, 1).flatten(1) for x in inputs[like]], 1).double()
         assert layer.running_mean is not None
         assert layer.running_var is not None
         torch.testing.assert_close(

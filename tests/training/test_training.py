@@ -195,7 +195,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ({"epochs": 0}, "epochs is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
@@ -213,14 +213,14 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"devices": 2, "batch_size": 98}, "batch_size is 98, and there are 96 pictures"),
     ],
 )
-def test_settings_out_of_range(setting: dict[str, Any], told: str, tmp_path: Path) -> None:
-    with pytest.raises(BadValue, match=told):
+def test_settings_out_of_range(setting: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match=message):
         train(blobs(), out=tmp_path / "run", progress=False, **setting)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"model": "digit-cnn"}, "unknown model 'digit-cnn'; did you mean 'digit_cnn'"),
         ({"device": "gpu"}, "unknown device 'gpu'"),
@@ -229,8 +229,8 @@ def test_settings_out_of_range(setting: dict[str, Any], told: str, tmp_path: Pat
         ({"model_arguments": {"heads": 3}}, "unknown argument of digit_cnn 'heads'"),
     ],
 )
-def test_unknown_names(arguments: dict[str, Any], told: str, tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match=told):
+def test_unknown_names(arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match=message):
         train(blobs(), out=tmp_path / "run", progress=False, **arguments)
     assert not (tmp_path / "run").exists()
 
@@ -332,9 +332,9 @@ class Told(Silence):
         self.rows.append(row)
 
 
-def test_progress_is_told_of_every_step_and_epoch(tmp_path: Path) -> None:
-    told = Told()
-    train(blobs(train=50), out=tmp_path, progress=told, **PLAIN)
-    assert told.steps == [(0, 1), (0, 2), (1, 1), (1, 2)]
-    assert [row["epoch"] for row in told.rows] == [1, 2]
-    assert list(told.rows[0]) == (tmp_path / METRICS).read_text().splitlines()[0].split(",")
+def test_progress_is_reported_of_every_step_and_epoch(tmp_path: Path) -> None:
+    message = Told()
+    train(blobs(train=50), out=tmp_path, progress=message, **PLAIN)
+    assert message.steps == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert [row["epoch"] for row in message.rows] == [1, 2]
+    assert list(message.rows[0]) == (tmp_path / METRICS).read_text().splitlines()[0].split(",")

@@ -121,13 +121,13 @@ def test_hounsfield_units_are_learned_and_run(tmp_path: Path) -> None:
             nibabel.save(nibabel.Nifti1Image(array.transpose(2, 1, 0), np.eye(4)), path)
     found = eyeshot.train(tmp_path / "scans", out=tmp_path / "run", **{**SETTINGS, "epochs": 2})
     assert abs(found.config.mean[0]) > 10
-    given = eyeshot.run(found, tmp_path / "scans" / "image" / "1.nii.gz", output_format="argmax")
-    assert set(np.unique(given)) <= {0, 1}
+    actual = eyeshot.run(found, tmp_path / "scans" / "image" / "1.nii.gz", output_format="argmax")
+    assert set(np.unique(actual)) <= {0, 1}
     assert isinstance(eyeshot.evaluate(found), eyeshot.MaskEvaluation)
     # An ensemble has no mean of its own that would tell the scale.
     both = eyeshot.ensemble([found, found], tmp_path / "both")
     again = eyeshot.run(both, tmp_path / "scans" / "image" / "1.nii.gz", output_format="argmax")
-    np.testing.assert_array_equal(again, given)
+    np.testing.assert_array_equal(again, actual)
     # Elsewhere whole numbers would be divided by 32767: the same scan, and another answer.
     whole = (ball(SIZES[1], 1)[0].astype(np.int16) * 6 - 700).astype(np.int16)
     write(tmp_path / "scan.npy", whole)
@@ -138,7 +138,7 @@ def test_hounsfield_units_are_learned_and_run(tmp_path: Path) -> None:
     with pytest.raises(BadValue, match="holds int16 samples"):
         prepare_input(found, tmp_path / "scan.npy")
     raw = eyeshot.run(found, tmp_path / "scan.npy", output_format="argmax", raw=True)
-    np.testing.assert_array_equal(raw, given)
+    np.testing.assert_array_equal(raw, actual)
 
 
 @pytest.mark.parametrize(
@@ -218,11 +218,11 @@ def test_a_volume_is_seen_explained_and_its_fields_are_drawn(
     ready = prepare_input(run, tmp_path / "scan.npy", side=SEEN_SIDE)
     assert "slices 0:64, rows 0:20 and columns 0:24 are looked at" in ready.notes[-1]
     samples = torch.from_numpy(volume[:64] / np.float32(255))[None, None]
-    wanted = (samples - run.config.mean[0]) / run.config.std[0]
-    torch.testing.assert_close(ready.values, wanted)
-    wanted.requires_grad_()
-    score = run.net(wanted)[0, 1, 20, 3, 4]
-    (slope,) = torch.autograd.grad(score, wanted)
+    expected = (samples - run.config.mean[0]) / run.config.std[0]
+    torch.testing.assert_close(ready.values, expected)
+    expected.requires_grad_()
+    score = run.net(expected)[0, 1, 20, 3, 4]
+    (slope,) = torch.autograd.grad(score, expected)
     slices = slope[0, 0].abs().amax((1, 2)).nonzero()
     named = [str(run.path), str(tmp_path / "scan.npy")]
     assert main(["explain", *named, "--layer", "head", "--unit", "1,20,3,4", "--json"]) == 0

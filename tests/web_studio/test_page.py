@@ -174,9 +174,9 @@ def test_a_cell_is_a_link_one_layer_back_and_crumbs_lead_home(
     page = opened(address + "#layer=conv2&unit=3,6,7")
     shown_value(page, "conv2")
     cell = page.locator(".sum tbody tr").first.locator("button.cell").first
-    told = cell.get_attribute("title")
+    reported = cell.get_attribute("title")
     cell.click()
-    assert shown_value(page, "pool1") == number(told.split("  ")[0])
+    assert shown_value(page, "pool1") == number(reported.split("  ")[0])
     assert page.locator(".crumbs button").count() == 2
     page.keyboard.press("Backspace")
     shown_value(page, "conv2")
@@ -425,7 +425,7 @@ def test_a_network_with_a_shape_mistake_is_shown(opened: Callable[[str], Any]) -
         assert "3" in page.locator(".finding.error").inner_text()
 
 
-def test_what_is_wrong_is_told(opened: Callable[[str], Any], address: str) -> None:
+def test_what_is_wrong_is_reported(opened: Callable[[str], Any], address: str) -> None:
     page = opened(address + "#layer=conv2&unit=99,0,0")
     page.wait_for_selector(".notice:not([hidden])")
     assert "at most 15,13,13" in page.locator(".notice").inner_text()
@@ -436,7 +436,7 @@ def test_what_is_wrong_is_told(opened: Callable[[str], Any], address: str) -> No
     assert "no valid token" in stranger.locator("body").inner_text()
 
 
-def test_a_damaged_part_of_a_picture_is_told_and_the_rest_is_shown(
+def test_a_damaged_part_of_a_picture_is_reported_and_the_rest_is_shown(
     opened: Callable[[str], Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "damaged.tif"

@@ -467,12 +467,12 @@ def test_a_file_grows_large_and_says_what_it_leaves_out(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eyeshot.web_studio.export._USUAL_UNITS", 7)
-    told: list[str] = []
-    page = export_page(session, tmp_path / "page.html", say=told.append).read_text()
+    reported: list[str] = []
+    page = export_page(session, tmp_path / "page.html", say=reported.append).read_text()
     answers = json.loads(page.partition('id="answers">')[2].partition("</script>")[0])
     left = json.loads(answers["file"])["left"]
     assert left > 0
-    assert told == [
+    assert reported == [
         f"{tmp_path}/page.html: {left} units were left out to keep it small; --unit names others"
     ]
     ways = [key for key in answers if key.startswith("why?")]
@@ -653,8 +653,8 @@ def test_a_drawing_and_what_is_looked_at_outlive_strokes(net: nn.Module) -> None
         ask(session, "picture", picture=identity)
     with pytest.raises(BadValue, match="is gone; choose or draw another"):
         ask(session, "picture", picture=other)
-    given = session.desk.listed[0]
-    assert ask(session, "paint", bytes(64), picture=given).data["id"] == given
+    first = session.desk.listed[0]
+    assert ask(session, "paint", bytes(64), picture=first).data["id"] == first
     assert "painted on" not in ask(session, "state").data["picture"]["notes"]
 
 

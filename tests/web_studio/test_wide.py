@@ -177,7 +177,7 @@ def test_the_picture_is_shown_near_and_far(
     assert np.array_equal(shown[..., 0], np.rint(image[0, ::step, ::step] * 255))
 
 
-def test_what_takes_too_long_is_computed_only_when_told(
+def test_what_takes_too_long_is_computed_only_on_request(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "_MOST_POSITIONS", 1000)
@@ -186,7 +186,7 @@ def test_what_takes_too_long_is_computed_only_when_told(
     assert ask(session, "maps", layer="stem", box="0,100,0,100", anyway=1).data["shape"][0] == 3
 
 
-def test_what_cannot_be_told_by_parts_is_refused(
+def test_what_cannot_be_decided_by_parts_is_refused(
     net: nn.Module, image: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, session: Session
 ) -> None:
     with pytest.raises(BadValue, match="changes"):

@@ -41,9 +41,9 @@ def net_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_made_for_one_size_runs_at_every_size(net_file: Path, size: tuple[int, int]) -> None:
     image = numbers(1, 3, *size, seed=5)
     with torch.no_grad():
-        given = load_onnx(net_file)(torch.from_numpy(image))
+        actual = load_onnx(net_file)(torch.from_numpy(image))
     (expected,) = run_by_onnxruntime(onnx.load(net_file), image)
-    assert apart(given, expected) < 1e-5
+    assert apart(actual, expected) < 1e-5
 
 
 def test_it_is_streamed_inspected_seen_and_explained(net_file: Path, tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_every_command_takes_it(
     net_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["inspect", str(net_file), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["sizes"] == [[3, 32, 32]]
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["sizes"] == [[3, 32, 32]]
     image = (np.abs(numbers(40, 44, 3)) * 60).clip(0, 255).astype(np.uint8)
     eyeshot.images.write(tmp_path / "image.png", image)
     words = ["run", str(net_file), str(tmp_path / "image.png"), "-o", str(tmp_path / "out.npy")]
@@ -88,7 +88,7 @@ def _reshaped(target: list[int], shape: tuple[int | str, ...] = (1, 3, 8, 8)) ->
 
 @pytest.mark.parametrize("batch", [1, "N"])
 @pytest.mark.parametrize(
-    ("target", "size", "given"),
+    ("target", "size", "actual"),
     [
         ([1, 4, 64], (10, 12), (1, 4, 120)),
         ([1, 2, 2, 8, 8], (10, 12), (1, 2, 2, 10, 12)),
@@ -103,15 +103,15 @@ def _reshaped(target: list[int], shape: tuple[int | str, ...] = (1, 3, 8, 8)) ->
 def test_a_shape_written_for_one_size_is_derived_again(
     target: list[int],
     size: tuple[int, int],
-    given: tuple[int, ...],
+    actual: tuple[int, ...],
     batch: int | str,
     tmp_path: Path,
 ) -> None:
     model = _reshaped(target, (batch, 3, 8, 8))
     net = load_onnx(saved(model, tmp_path / "net.onnx"))
-    assert tuple(net(torch.rand(1, 3, *size)).shape) == given
+    assert tuple(net(torch.rand(1, 3, *size)).shape) == actual
     if target[0] == -1 and batch == "N":  # in the file, too, the batch is open
-        assert tuple(net(torch.rand(5, 3, *size)).shape) == (5, *given[1:])
+        assert tuple(net(torch.rand(5, 3, *size)).shape) == (5, *actual[1:])
 
 
 def test_a_constant_in_a_computed_shape_is_derived_again(tmp_path: Path) -> None:
@@ -162,9 +162,9 @@ def test_pads_that_same_and_explicit_ones_share_are_refused_where_the_two_differ
             net(torch.from_numpy(image))
         return
     same = _strided(("N", 3, "H", "W"), auto_pad="SAME_UPPER")
-    given = net(torch.from_numpy(image)).detach()
-    assert apart(given, explicit) < 1e-5
-    assert apart(given, run_by_onnxruntime(same, image)[0]) < 1e-5
+    actual = net(torch.from_numpy(image)).detach()
+    assert apart(actual, explicit) < 1e-5
+    assert apart(actual, run_by_onnxruntime(same, image)[0]) < 1e-5
 
 
 @pytest.mark.parametrize("settings", [{"pads": [0, 0, 0, 0]}, {}])
@@ -181,10 +181,10 @@ def test_pads_of_zero_are_same_and_none_are_valid(settings: Any, tmp_path: Path)
     model.producer_name = "tf2onnx"
     auto = "SAME_UPPER" if settings else "VALID"
     image = numbers(1, 3, 65, 66)
-    given = load_onnx(saved(model, tmp_path / "net.onnx"))(torch.from_numpy(image)).detach()
-    assert given.shape[2:] == ((17, 17) if settings else (16, 16))
+    actual = load_onnx(saved(model, tmp_path / "net.onnx"))(torch.from_numpy(image)).detach()
+    assert actual.shape[2:] == ((17, 17) if settings else (16, 16))
     meant = made((1, 3, "H", "W"), auto_pad=auto)
-    assert apart(given, run_by_onnxruntime(meant, image)[0]) < 1e-5
+    assert apart(actual, run_by_onnxruntime(meant, image)[0]) < 1e-5
 
 
 def test_pads_that_an_exporter_names_explicit_stay(tmp_path: Path) -> None:
@@ -192,8 +192,8 @@ def test_pads_that_an_exporter_names_explicit_stay(tmp_path: Path) -> None:
     model = _strided((1, 3, 16, 16), pads=[0, 0, 1, 1], auto_pad="NOTSET")
     model.producer_name = "tf2onnx"
     image = numbers(1, 3, 19, 17)
-    given = load_onnx(saved(model, tmp_path / "net.onnx"))(torch.from_numpy(image))
-    assert apart(given.detach(), run_by_onnxruntime(model, image)[0]) < 1e-5
+    actual = load_onnx(saved(model, tmp_path / "net.onnx"))(torch.from_numpy(image))
+    assert apart(actual.detach(), run_by_onnxruntime(model, image)[0]) < 1e-5
 
 
 def test_a_file_with_every_size_as_a_constant_is_refused_at_others(tmp_path: Path) -> None:
@@ -448,8 +448,8 @@ def test_bfloat16_weights_are_read_and_bfloat16_arithmetic_is_refused(tmp_path: 
     nodes = [node("Cast", ["w"], ["v"], "cast", to=1), node("Conv", ["x", "v"], ["y"], "conv")]
     model = model_of(nodes, {"w": numbers(4, 3, 3, 3).astype(ml_dtypes.bfloat16)}, opset=22)
     net, image = load_onnx(saved(model, tmp_path / "net.onnx")), numbers(1, 3, 9, 11)
-    given = net(torch.from_numpy(image)).detach()
-    assert apart(given, run_by_onnxruntime(model, image)[0]) < 1e-5
+    actual = net(torch.from_numpy(image)).detach()
+    assert apart(actual, run_by_onnxruntime(model, image)[0]) < 1e-5
     model.graph.node[1].input[1] = "w"
     with pytest.raises(Unsupported, match=r"w of conv \(Conv\) is of type BFLOAT16; .*float32"):
         load_onnx(saved(model, tmp_path / "computed.onnx"))
@@ -480,8 +480,8 @@ def test_a_network_that_quantizes_itself_by_each_image(opset: int, tmp_path: Pat
     expected = run_by_onnxruntime(model, image)[0]
     assert apart(net(torch.from_numpy(image)), expected) < 1e-5
     with pytest.warns(UserWarning, match="rounds to whole numbers"):
-        given = eyeshot.run(net, torch.from_numpy(image[0]))
-    assert apart(given, expected[0]) < 1e-5
+        actual = eyeshot.run(net, torch.from_numpy(image[0]))
+    assert apart(actual, expected[0]) < 1e-5
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1, 1)])
@@ -537,9 +537,9 @@ def test_half_precision_is_kept(tmp_path: Path) -> None:
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     net = load_onnx(saved(model, tmp_path / "net.onnx"))
     image = numbers(1, 3, 9, 9).astype(np.float16)
-    given = net(torch.from_numpy(image))
-    assert given.dtype == torch.float16
-    assert apart(given.detach(), run_by_onnxruntime(model, image)[0]) < 2e-3
+    actual = net(torch.from_numpy(image))
+    assert actual.dtype == torch.float16
+    assert apart(actual.detach(), run_by_onnxruntime(model, image)[0]) < 2e-3
     assert eyeshot.inspect(net, (3, 9, 9)).graph.nodes["conv"].dtype == "float16"
 
 

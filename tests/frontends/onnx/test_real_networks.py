@@ -70,8 +70,8 @@ def test_a_classifier_of_lines_gives_the_same_at_two_sizes() -> None:
     for size in ((48, 192), (64, 300)):
         image = _page(*size)[None]
         with torch.no_grad():
-            given = net(torch.from_numpy(image))
-        assert apart(given, run_by_onnxruntime(model, image)[0]) < 1e-4
+            actual = net(torch.from_numpy(image))
+        assert apart(actual, run_by_onnxruntime(model, image)[0]) < 1e-4
 
 
 @pytest.mark.parametrize("name", NAMES["silero_vad"])
