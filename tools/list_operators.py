@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from tests.frontends.menus import GIVE_BACK, MENUS, Dishes
-from tests.frontends.poking import menu_of
+from tests.frontends.poking import Apply, menu_of
+from torch import nn
 
 from eyeshot.axes import Broadcast, Identity
 from eyeshot.frontends.onnx import operators as onnx
@@ -29,6 +30,14 @@ from eyeshot.operators import OPERATORS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "operators.md"
 MARKS = ("<!-- tables: python -m tools.list_operators -->\n", "<!-- end of the tables -->\n")
+
+
+def _read(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
+    """A line read by a recurrent layer."""
+    read: torch.Tensor = layer(x.mean(2).transpose(1, 2))[0]
+    return read
+
+
 BOTH_WAYS: Dishes = {
     "sum": lambda x: x.sum(1, keepdim=True),
     "amax": lambda x: x.amax(1, keepdim=True),
@@ -40,6 +49,7 @@ BOTH_WAYS: Dishes = {
     "rms_norm": lambda x: F.rms_norm(x, x.shape[2:]),
     "scan": lambda x: x.cumsum(2),
     "sort": lambda x: x.sort(2)[0],
+    "recurrence": Apply(_read, nn.GRU(2, 2, batch_first=True, bidirectional=True)),
     "roll": lambda x: x.roll(1, 2),
     "index": lambda x: x[:, :, [1, 0]],
 }

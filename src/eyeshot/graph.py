@@ -339,6 +339,8 @@ class Family(StrEnum):
     SCAN = "scan"
     """A sum or product of all that comes before."""
     SORT = "sort"
+    RECURRENCE = "recurrence"
+    """A layer that carries a state from each position to the next."""
     CUSTOM = "custom"
     """One that its owner has registered."""
     UNKNOWN = "unknown"

@@ -75,6 +75,10 @@ NETS: dict[str, tuple[Forward, Callable[[], list[nn.Module]]]] = {
     "the largest three": (lambda y: y.flatten(2).topk(3, 2)[0].mean(2), list),
     "fft": (lambda y: torch.fft.irfft2(torch.fft.rfft2(y) * 2.0, s=y.shape[-2:]), list),
     "lstm over rows": (lambda y, f: f(y[:, 0])[0][:, None], lambda: [nn.LSTM(12, 12)]),
+    "lstm along rows, both ways": (
+        lambda y, f: f(y[0].permute(1, 2, 0))[0].permute(2, 0, 1)[None],
+        lambda: [nn.LSTM(8, 4, batch_first=True, bidirectional=True)],
+    ),
     "along columns": (lambda y, f: f(y), lambda: [nn.Linear(12, 12)]),
     "softmax over columns": (lambda y: y.softmax(3), list),
     "softmax over rows": (lambda y: y.softmax(2), list),

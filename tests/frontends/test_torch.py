@@ -233,6 +233,19 @@ def gate(x: Tensor) -> Tensor:
     return x * torch.sigmoid(F.adaptive_avg_pool2d(x, 1) / 64)
 
 
+def read_by_rows(x: Tensor, layer: nn.Module) -> Tensor:
+    """Every row of the map in both directions, as separate lines."""
+    n, c, h, w = x.shape
+    read: Tensor = layer(x.permute(0, 2, 3, 1).reshape(n * h, w, c))[0]
+    return read.reshape(n, h, w, -1).permute(0, 3, 1, 2)
+
+
+def read_to_the_end(x: Tensor, layer: nn.Module) -> Tensor:
+    """The state of one direction after the last column."""
+    state: Tensor = layer(x.mean(2).permute(2, 0, 1))[1]
+    return state
+
+
 @pytest.mark.parametrize(
     "net",
     [
@@ -242,19 +255,30 @@ def gate(x: Tensor) -> Tensor:
         Apply(depth_to_space_by_hand),
         Apply(heads_over_positions),
         Apply(gate),
+        Apply(read_by_rows, nn.LSTM(4, 3, batch_first=True, bidirectional=True)),
+        Apply(read_to_the_end, nn.GRU(4, 3)),
         Apply(lambda x: (2 * x[..., ::2]).type_as(x.flatten(2).mean(2))),
         nn.Sequential(nn.Conv2d(4, 2, 3, stride=2), nn.Flatten(), nn.Linear(4, 3)),
     ],
-    ids=["channels last", "shuffle", "to depth", "to space", "attention", "gate", "a type", "flat"],
+    ids=[
+        *("channels last", "shuffle", "to depth", "to space", "attention", "gate"),
+        *("rows read both ways", "the last state", "a type", "flat"),
+    ],
 )
 def test_reshaped_networks_against_poking(net: nn.Module) -> None:
     torch.manual_seed(0)  # the networks are made when the tests are listed, in any order
     for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.LayerNorm):
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.LayerNorm | nn.RNNBase):
             module.reset_parameters()
     net = net.eval()
     make_positive(net)
     check(net, 4, 6, 4)
+
+
+def test_what_one_direction_reads_is_said_to_be_unknown() -> None:
+    net = Apply(read_by_rows, nn.LSTM(4, 3, batch_first=True)).eval()
+    graph = graph_of(net, (4, 6, 4))
+    assert Fields(graph).status(graph.outputs[0]) == "unsupported: lstm at parts.0"
 
 
 def test_memory_format_is_no_change_of_shape() -> None:

@@ -1,7 +1,7 @@
 """Operators over a whole axis: reductions, softmax, and those that work along it in order.
 
-Operators such as ``cumsum``, ``sort`` and ``lstm`` are local along channels. Along positions no
-axis map describes them, because an output depends on all positions before it, or on values.
+Operators such as ``cumsum`` and ``sort`` are local along channels. Along positions no axis map
+describes them, because an output depends on all positions before it, or on values.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from dataclasses import replace
 
 from eyeshot.graph import NO_PARAMS, Family, Kind, MeasureParams
 from eyeshot.language import tr
-from eyeshot.operators.call import Described, Site, along, in_place, mixes_positions, without
+from eyeshot.operators.call import (
+    Described,
+    NoRule,
+    Site,
+    along,
+    in_place,
+    mixes_positions,
+    without,
+)
 from eyeshot.operators.record import Operator
 
 
@@ -81,6 +89,28 @@ def ordering(site: Site) -> Described:
     return in_place(site.node("self"), [dim], "it puts values in order along")
 
 
+def recurrence(site: Site) -> Described:
+    """``lstm`` and similar, where every output depends on every position in order.
+
+    This holds for both directions together, and for the states after the last position. In one
+    direction an output reads only the positions before it, for which there is no axis map.
+    """
+    arguments, source = site.arguments, site.node("input")
+    if "batch_first" not in arguments:
+        raise NoRule("it takes packed sequences")
+    batch, order = (0, 1) if arguments["batch_first"] else (1, 0)
+    states = site.item not in (None, 0)
+    if not states and not arguments["bidirectional"] and source.shape[order] > 1:
+        raise NoRule(_ONE_WAY)
+    features = {2: site.shape[-1]} if mixes_positions(source, {2: None}) else {}
+    edge = along(source, {}, {order: 1 if states else source.shape[order], **features})
+    places = {batch: 1, 2: 2} if states else {batch: batch, order: order, 2: 2}
+    dims = tuple(None if dim is None else places.get(dim) for dim in source.dims)
+    reason = tr("a recurrent layer reads every position in order")
+    return Described((edge,), dims, Kind.NONLOCAL, reason=reason)
+
+
+_ONE_WAY = "a recurrent layer carries a state from each position to the next"
 _FFT = "fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn"
 
 
@@ -103,10 +133,7 @@ OPERATORS = (
     Operator("softmax _softmax log_softmax _log_softmax", Family.SOFTMAX, softmax_geometry),
     Operator("cumsum cumprod logcumsumexp cummax cummin", Family.SCAN, accumulating),
     Operator("sort argsort topk", Family.SORT, ordering),
-    Operator(
-        "lstm gru rnn_tanh rnn_relu",
-        no_rule="a recurrent layer carries a state from each position to the next",
-    ),
+    Operator("lstm gru rnn_tanh rnn_relu", Family.RECURRENCE, recurrence),
     Operator(
         "im2col",
         no_rule="it lays the windows of rows and columns out in one line",
