@@ -43,7 +43,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tools.surveyed import Build, networks
+from tools.surveyed import networks
+from tools.surveyed_signals import Build
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 

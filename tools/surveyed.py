@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from tools.surveyed_signals import SOURCES as SIGNALS
+from tools.surveyed_signals import Build, Made, named
 from torch import nn
-
-Build = Callable[[], tuple[nn.Module, tuple[int, ...]]]
 
 
 def _timm() -> Iterator[tuple[str, Build]]:
@@ -337,21 +337,6 @@ def _architectures(package: str, short: str) -> Iterator[tuple[str, Build]]:
         yield f"{short}/{one.name}", build
 
 
-Made = dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]
-
-
-def _named(package: str, made: Made) -> Iterator[tuple[str, Build]]:
-    """Each network of a table under its package's name."""
-    for name, (make, size) in made.items():
-
-        def build(
-            make: Callable[[], nn.Module] = make, size: tuple[int, ...] = size
-        ) -> tuple[nn.Module, tuple[int, ...]]:
-            return make(), size
-
-        yield f"{package}/{name}".strip("/"), build
-
-
 class _First(nn.Module):
     """A network whose other arguments are fixed."""
 
@@ -488,7 +473,7 @@ def _deepinv() -> Iterator[tuple[str, Build]]:
     models: Any = importlib.import_module("deepinv.models")
     sharp: Callable[[nn.Module], nn.Module] = lambda net: _First(net, 0.05)  # noqa: E731
     none: dict[str, Any] = {"pretrained": None}
-    yield from _named(
+    yield from named(
         "deepinv",
         {
             "DnCNN": (lambda: models.DnCNN(depth=7, **none), (3, 64, 48)),
@@ -551,7 +536,7 @@ def _diffusers() -> Iterator[tuple[str, Build]]:
     small: dict[str, Any] = {"block_out_channels": (16, 32), "norm_num_groups": 8}
     down, up = ("DownBlock2D", "AttnDownBlock2D"), ("AttnUpBlock2D", "UpBlock2D")
     enc, dec = ("DownEncoderBlock2D",) * 2, ("UpDecoderBlock2D",) * 2
-    yield from _named(
+    yield from named(
         "diffusers",
         {
             "AutoencoderKL": (
@@ -903,7 +888,7 @@ def _transformers() -> Iterator[tuple[str, Build]]:
             (40, 16),
         ),
     }
-    yield from _named("transformers", made)
+    yield from named("transformers", made)
 
 
 def _braindecode() -> Iterator[tuple[str, Build]]:
@@ -953,7 +938,7 @@ def _braindecode() -> Iterator[tuple[str, Build]]:
 
 def _seisbench() -> Iterator[tuple[str, Build]]:
     m: Any = importlib.import_module("seisbench.models")
-    yield from _named(
+    yield from named(
         "seisbench",
         {
             "PhaseNet": (lambda: m.PhaseNet(), (3, 3001)),
@@ -975,7 +960,7 @@ def _audio() -> Iterator[tuple[str, Build]]:
     demucs: Any = importlib.import_module("demucs.demucs")
     hdemucs: Any = importlib.import_module("demucs.hdemucs")
     few: dict[str, Any] = {"sources": ["a", "b"], "channels": 8}
-    yield from _named(
+    yield from named(
         "demucs",
         {
             "Demucs": (
@@ -1300,7 +1285,7 @@ def _unets() -> Iterator[tuple[str, Build]]:
         ),
     }
     for name, one in made.items():
-        yield from _named("", {name: one})
+        yield from named("", {name: one})
 
 
 def _packaged() -> Iterator[tuple[str, Build]]:
@@ -1622,6 +1607,7 @@ SOURCES = (
     _audio,
     _unets,
     _packaged,
+    *SIGNALS,
     _of_classes,
 )
 
