@@ -12,6 +12,7 @@ from torch import nn
 
 from eyeshot import images
 from eyeshot.cli import main
+from eyeshot.findings.wording import scaled
 
 NET = """
 import torch
@@ -110,3 +111,28 @@ def test_an_opaque_alpha_channel_is_left_out(
     images.write(Path("p.png"), picture)
     assert main(["see", "net.py:net", "p.png"]) == 2
     assert "p.png: the pixel at (3, 4) is transparent" in capsys.readouterr().err
+
+
+def test_without_a_size_one_with_the_networks_channels_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _made("Conv1d", 5)
+    assert main(["inspect", "net.py:net"]) == 2
+    assert "such as --size 5x16000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0"),
+        (831, "831"),
+        (999, "999"),
+        (999_600, "1.00 M"),
+        (24_500, "24.5 k"),
+        (1_017_000, "1.02 M"),
+        (9_996_000, "10.0 M"),
+        (7_430e9, "7,430 G"),
+    ],
+)
+def test_a_count_has_three_digits_and_a_prefix(count: float, words: str) -> None:
+    assert scaled(count) == words

@@ -131,6 +131,7 @@ def _inspected(where: str, size: list[str], weights: Path | None) -> Inspection:
     from eyeshot.frontends.programs import as_module
     from eyeshot.frontends.torch import from_exported
     from eyeshot.inspection import inspect, inspect_graph
+    from eyeshot.inspection.inspecting import example_size
     from eyeshot.inspection.locating import locate
 
     found = locate(where, say, weights)
@@ -141,9 +142,9 @@ def _inspected(where: str, size: list[str], weights: Path | None) -> Inspection:
             return inspect_graph(graph, None, found.name)
         return inspect(as_module(found.program), sizes)
     if found.net is None or not (sizes or found.size):
-        raise BadValue(
-            tr("no --size"), cure=tr("give the size of the input, such as --size 3x224x224")
-        )
+        example = "3x224x224" if found.net is None else example_size(found.net)
+        cure = tr("give the size of the input, such as --size {size}", size=example)
+        raise BadValue(tr("no --size"), cure=cure)
     return inspect(found.net, sizes or [found.size or ()])
 
 

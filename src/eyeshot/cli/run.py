@@ -232,6 +232,7 @@ def _show_plan(plan: Plan, json: bool) -> None:
 
 
 def _show_report(plan: Plan, report: RunReport, results: list[str], json: bool) -> None:
+    from eyeshot.findings.wording import scaled
     from eyeshot.planning.band_plan import megabytes
 
     if json:
@@ -275,15 +276,15 @@ def _show_report(plan: Plan, report: RunReport, results: list[str], json: bool) 
         notes.print(report.rounding, soft_wrap=True)
     notes.print(
         tr(
-            "{size:.2f} megapixels in {seconds:.1f} s ({speed:.2f} MP/s), {cut}, predicted "
-            "{predicted}; {work:,.2f} G multiply-adds, planned {planned:,.2f} G",
-            size=report.megapixels,
+            "{size} megapixels in {seconds:.1f} s ({speed:.2f} MP/s), {cut}, predicted "
+            "{predicted}; {work} multiply-adds, planned {planned}",
+            size=f"{report.megapixels:{'.2f' if report.megapixels >= 0.1 else '.2g'}}",
             seconds=report.seconds,
             speed=report.speed,
             cut=cut,
             predicted=megabytes(plan.bands.peak),
-            work=report.multiply_adds / 1e9,
-            planned=plan.bands.multiply_adds / 1e9,
+            work=scaled(report.multiply_adds),
+            planned=scaled(plan.bands.multiply_adds),
         ),
         soft_wrap=True,
     )

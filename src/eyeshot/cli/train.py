@@ -52,7 +52,7 @@ def show_demo(
     ] = Path("demo"),
     lang: net_options.Language = "en",
 ) -> None:
-    """Train a network on handwritten digits, use it, and show its insides, in under two minutes."""
+    """Train a network on handwritten digits, use it, and show its insides, in about a minute."""
     from eyeshot.demo import run_demo
 
     run_demo(out, say=lambda line: console.print(line, soft_wrap=True, markup=False))

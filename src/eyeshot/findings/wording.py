@@ -45,6 +45,15 @@ def counted(n: int, word: str) -> str:
     return ntr(*COUNTED.get(word, (f"{{n:,}} {word}", f"{{n:,}} {word}s")), n)
 
 
+def scaled(n: float) -> str:
+    """``831``, ``24.5 k``, ``1.02 M``, ``7,430 G``: three digits and a prefix of the SI."""
+    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if n >= size * 0.9995:
+            digits = max(0, 2 - int(math.log10(n / size * 1.0005)))
+            return f"{n / size:,.{digits}f} {prefix}"
+    return f"{n:.0f}"
+
+
 _BETWEEN_HAN = re.compile(r"(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])")
 """Names in Latin letters stand apart from Chinese words, and Chinese words do not."""
 

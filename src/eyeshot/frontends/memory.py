@@ -263,11 +263,16 @@ def hushed() -> Iterator[None]:
 
 
 _ONE_AT_A_TIME = threading.RLock()
+_CHATTY = (
+    "torch._subclasses.fake_tensor",
+    "torch.fx",
+    "torch.onnx._internal.exporter._registration",  # that torchvision is not installed
+)
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    logs = [logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx")]
+    logs = [logging.getLogger(name) for name in _CHATTY]
     logs = [log for log in logs if log.level <= logging.CRITICAL]  # setting a level takes 1 ms
     levels = [log.level for log in logs]
     for log in logs:

@@ -22,7 +22,12 @@ from eyeshot.findings import Finding, Mismatch, find
 from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.repair import trace
 from eyeshot.frontends.torch import graph_of
-from eyeshot.frontends.trials import accepted_axes, axes_by_layers, runs_on_shapes
+from eyeshot.frontends.trials import (
+    accepted_axes,
+    axes_by_layers,
+    channels_to_try,
+    runs_on_shapes,
+)
 from eyeshot.geometry import Fields, LayerField
 from eyeshot.graph import Graph, Node
 from eyeshot.inspection.acceptance import AcceptedSizes, accepted_sizes
@@ -280,7 +285,15 @@ _AXES = {
     3: mark("channels x depth x height x width"),
 }
 _LARGEST_AXIS = 10_000_000
-_EXAMPLE = {1: "1x16000", 2: "3x224x224", 3: "1x32x64x64"}
+_EXAMPLE = {1: (1, "16000"), 2: (3, "224x224"), 3: (1, "32x64x64")}
+"""Usual channels and sides, by the number of axes."""
+
+
+def example_size(net: nn.Module) -> str:
+    """A size to name in an error, such as ``1x224x224``, with the channels of the first layer."""
+    usual, sides = _EXAMPLE.get(axes_by_layers(net) or 2, _EXAMPLE[2])
+    channels = next(iter(channels_to_try(net)), usual)
+    return f"{channels}x{sides}"
 
 
 def checked_sizes(net: nn.Module, size: Size) -> tuple[tuple[int, ...], ...]:
@@ -298,7 +311,7 @@ def checked_sizes(net: nn.Module, size: Size) -> tuple[tuple[int, ...], ...]:
     for each in sizes or ((),):
         written = "x".join(str(n) for n in each)
         if not each or min(each) < 1:
-            cure = f"give positive numbers, such as {_EXAMPLE[axes or 2]}"
+            cure = f"give positive numbers, such as {example_size(net)}"
             raise BadValue(f"size {written or 'of nothing'}", cure=cure)
         if max(each) > _LARGEST_AXIS:
             raise BadValue(f"size {written}", cure=f"use at most {_LARGEST_AXIS:,} along an axis")

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from eyeshot.axes import Interval
 from eyeshot.errors import BadValue, Failure
-from eyeshot.findings.wording import counted
+from eyeshot.findings.wording import counted, scaled
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.language import mark, tr
@@ -498,7 +498,7 @@ def render(
         tr("strips"), f"{len(plan.strips)}, {again}" if len(plan.strips) > 1 else "1 (1.00)"
     )
     words.add_row(tr("delay"), tr("{n} rows enter before the first leaves", n=plan.delay))
-    words.add_row(tr("work"), tr("{n:,.2f} G multiply-adds", n=plan.multiply_adds / 1e9))
+    words.add_row(tr("work"), tr("{n} multiply-adds", n=scaled(plan.multiply_adds)))
     if plan.stages > 1:
         words.add_row(
             tr("stages"),
