@@ -124,6 +124,13 @@ class PlainTensor(Net):
         return self.scores(x) + self.offset
 
 
+class Insists(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and bool((x < -0.5).any()):
+            raise KeyError("dark")
+        return self.scores(x)
+
+
 def learn(net: nn.Module, out: Path, **options: object) -> Run:
     chosen: dict[str, object] = {"epochs": 1, "batch_size": 15, "progress": False, **options}
     return train(blobs(), net=net, out=out, **chosen)  # type: ignore[arg-type]
@@ -158,6 +165,8 @@ def _scripted() -> nn.Module:
         (ToEval, "ToEval changes its own mode when it is called; leave train.* and eval"),
         (ToTraining, "ToTraining changes its own mode when it is called"),
         (PlainTensor, "PlainTensor fails on .*; register its tensor offset by register_buffer"),
+        (Insists, "Insists fails on noise while it trains: .*KeyError: 'dark'; correct that line"),
+        (lambda: Net().to("meta"), "Net is on the device meta; move it by net.cpu.* first"),
         (_scripted, "is a ScriptModule, which cannot be traced; give"),
         (
             lambda: nn.DataParallel(Net()),

@@ -25,7 +25,7 @@ from eyeshot.files import write_aside
 from eyeshot.findings.finding import Severity
 from eyeshot.frontends.net_geometry import NetGeometry
 from eyeshot.frontends.programs import export_program, network_fingerprint
-from eyeshot.frontends.refusals import in_brief
+from eyeshot.frontends.refusals import in_brief, line_at_fault
 from eyeshot.frontends.trials import (
     channels_to_try,
     failure_on_shapes,
@@ -241,10 +241,27 @@ def _answer(own: OwnNet, training: bool) -> Tensor | None:
     """What the network answers to noise; None if it is no tensor of classes."""
     noise = torch.randn(_BATCH, *own.example, generator=torch.Generator().manual_seed(0))
     with generators_restored(), torch.no_grad():
-        output = own.build().train(training)(noise)
+        output = answer_of(own, own.build().train(training), noise)
     return (
         output if isinstance(output, Tensor) and output.ndim > 1 and output.shape[1] > 1 else None
     )
+
+
+def answer_of(own: OwnNet, net: nn.Module, inputs: Tensor) -> Any:
+    """What ``net``, a copy of the network, returns.
+
+    Raises:
+        BadValue: it raises an error.
+    """
+    try:
+        return net(inputs)
+    except Exception as error:  # somebody's forward may raise anything
+        place = line_at_fault(error)
+        mode = "while it trains" if net.training else "in eval mode"
+        raise BadValue(
+            f"{own.name} fails on noise {mode}: {f'{place}: ' if place else ''}{in_brief(error)}",
+            cure="correct that line" if place else "",
+        ) from error
 
 
 def _takes(net: nn.Module, inputs: Tensor, layout: torch.memory_format) -> bool:
@@ -253,7 +270,7 @@ def _takes(net: nn.Module, inputs: Tensor, layout: torch.memory_format) -> bool:
     try:
         with generators_restored(), torch.no_grad():
             net.train()(inputs.contiguous(memory_format=layout))
-    except RuntimeError:  # "view size is not compatible with input tensor's size and stride"
+    except Exception:  # "view size is not compatible with input tensor's size and stride"
         return False
     return True
 
@@ -302,6 +319,12 @@ def _check_weights(own: OwnNet) -> None:
     other = next((p.dtype for p in parameters if p.dtype is not torch.float32), None)
     if other is not None:
         raise BadValue(f"{own.name} has weights of {other}", cure="call net.float() first")
+    device = next((p.device for p in parameters if p.device.type != "cpu"), None)
+    if device is not None:
+        raise BadValue(
+            f"{own.name} is on the device {device}",
+            cure="move it by net.cpu() first; --device says where it learns",
+        )
     if not all(isinstance(one, Tensor) for one in own.module.state_dict().values()):
         raise BadValue(
             f"{own.name} keeps more than tensors in its state", cure="keep tensors in it alone"
