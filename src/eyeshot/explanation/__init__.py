@@ -1,8 +1,8 @@
 """Explanations: the sum behind any single number, as plain data and as text for the terminal.
 
-Three things can be explained: an operation walking over a small matrix (:mod:`operations`), one
-unit inside a trained network (:func:`explain`), and what each pixel adds to such a unit
-(:func:`attribute`).
+Three things can be explained: an operation walking over a small matrix
+(:mod:`eyeshot.explanation.walks`), one unit inside a trained network (:func:`explain`), and what
+each pixel adds to such a unit (:func:`attribute`).
 """
 
 from __future__ import annotations
