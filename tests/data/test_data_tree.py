@@ -10,7 +10,14 @@ from PIL import Image
 
 from eyeshot import data
 from eyeshot.data.folder import check_folder
-from eyeshot.data.tree import PICTURE_SUFFIXES, find_files, find_judged, part_of, pick_fold
+from eyeshot.data.tree import (
+    PICTURE_SUFFIXES,
+    find_files,
+    find_judged,
+    find_pictures,
+    part_of,
+    pick_fold,
+)
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images.pillow import FORMATS
 from tests.data.test_data_folder import fill, picture
@@ -106,6 +113,19 @@ def test_parts_without_classes_are_no_classes(tmp_path: Path) -> None:
     (tmp_path / "test1").rename(tmp_path / "test")
     with pytest.raises(BadFile, match="test, train hold pictures and no folders of classes"):
         find_files(tmp_path, 0)
+
+
+@pytest.mark.parametrize("kind", ["", "cat"])
+def test_a_generator_does_not_learn_from_the_test_part(kind: str, tmp_path: Path) -> None:
+    for part, count in (("train", 6), ("val", 2), ("test", 3)):
+        draw(tmp_path / part / kind, count, len(part) * 10)
+    tree = find_pictures(tmp_path, 0)
+    assert {path.relative_to(tmp_path).parts[0] for path, _ in tree.train} == {"train"}
+    assert {path.relative_to(tmp_path).parts[0] for path, _ in tree.test} == {"test"}
+    assert "the pictures in train are learned from, those in test are set aside" in tree.notes
+    draw(tmp_path / "more", 4)
+    tree = find_pictures(tmp_path, 0)
+    assert (len(tree.train), len(tree.test)) == (12, 3)
 
 
 def test_an_unlabeled_test_part_is_left_out(tmp_path: Path) -> None:

@@ -187,12 +187,22 @@ def pick_fold(mixed: Sequence[_One], fold: Fold) -> list[_One]:
 
 
 def find_pictures(folder: Path, seed: int) -> Tree:
-    """All pictures in ``folder`` and below it as one class, a fifth of them set aside.
+    """All pictures in ``folder`` and below it as one class.
+
+    If it holds nothing but parts, the test part, or else the val part, is set aside; otherwise a
+    fifth of the pictures.
 
     Raises:
         BadFile: the folder is missing or holds fewer than two, or a link leads out of it.
     """
     walk = _Walk(folder)
+    parts = {part_of(one.name): walk.pictures(one) for one in walk.folders(folder)}
+    held_out = next((part for part in ("test", "val") if parts.get(part)), None)
+    if held_out and parts.get("train") and None not in parts and not walk.holds_pictures(folder):
+        walk.say(f"the pictures in train are learned from, those in {held_out} are set aside")
+        numbers = {"picture": 0}
+        train, test = (_label({"picture": parts[one]}, numbers) for one in ("train", held_out))
+        return Tree(tuple(numbers), train, test, (), walk.notes())
     files = walk.pictures(folder)
     if not files:
         raise BadFile(f"{folder}: holds no pictures", cure=_no_pictures_cure(walk))
