@@ -246,6 +246,23 @@ def test_what_cannot_be_repaired_ends_the_graph_there(broken: nn.Module) -> None
     assert "then.0 1×4×5×5" in findings[0].cause
 
 
+class _Waves(nn.Module):
+    """Takes samples without an axis of channels, (N, L)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv1d(1, 2, 9)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.body(x[:, None])
+        return y
+
+
+def test_a_network_without_channels_has_a_wrapper_as_its_cure() -> None:
+    _, findings = graph_and_findings(_Waves(), 1, 64)
+    assert "wrap it in a module whose forward returns self.net(x[:, 0])" in findings[0].cure
+
+
 def test_several_mistakes_are_reported_at_once() -> None:
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),

@@ -350,6 +350,8 @@ def _stopped(graph: Graph, node: Node, mismatch: Mismatch) -> Words:
     text = mark("{error}; the graph up to there ends with {ends}")
     title, cause = mark("forward fails"), tr(text, error=mismatch.error, ends=ends)
     accepted = mismatch.options.get("takes")
+    if "wrap" in mismatch.options:
+        return title, cause, str(mismatch.options["wrap"])
     if accepted:
         return title, cause, tr("an input of {size}", size=joined(map(by, accepted), "or"))
     return title, cause, tr("the graph ends here: correct that line and inspect again")

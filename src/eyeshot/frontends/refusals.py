@@ -22,7 +22,7 @@ from torch.export.graph_signature import InputSpec
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from eyeshot.errors import BadValue, Unsupported
-from eyeshot.frontends.trials import nearest_accepted, runs_on_shapes
+from eyeshot.frontends.trials import nearest_accepted, runs_on_shapes, without_channels
 
 _PYTHON = str(Path(traceback.__file__).parent)
 _PACKAGES = tuple({sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")})
@@ -110,11 +110,9 @@ def _by_trying(net: torch.nn.Module, error: BaseException, sizes: Sequence[Seque
     """The cure for an error in ``forward``: a size that works, or the line to correct."""
     if isinstance(error, _AT_ANY_SIZE) or len(sizes) != 1:
         return "correct that line"
-    if sizes[0][:1] == (1,) and runs_on_shapes(net, batched=True)((1, *sizes[0][1:])):
-        return (
-            "it takes an input without an axis of channels: wrap it in a module whose forward "
-            "returns self.net(x[:, 0])"
-        )
+    wrapped = without_channels(net, sizes[0])
+    if wrapped:
+        return wrapped
     if not _in_words(error):
         return "correct that line, or give another size"
     if runs_on_shapes(net)((1, *sizes[0])):

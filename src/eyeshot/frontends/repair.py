@@ -32,7 +32,7 @@ from torch.overrides import TorchFunctionMode
 from eyeshot.frontends.agreement import compared_with_network
 from eyeshot.frontends.refusals import files_of, not_the_network, refuse_unreadable
 from eyeshot.frontends.torch import Walk, checked_sizes, export, traced, training_layers
-from eyeshot.frontends.trials import nearest_accepted
+from eyeshot.frontends.trials import nearest_accepted, without_channels
 from eyeshot.graph import Graph, Node, check
 from eyeshot.operators import REPAIRS
 from eyeshot.operators.repaired import Mismatch, Problem, Repaired
@@ -85,7 +85,10 @@ def trace(net: torch.nn.Module, *sizes: Sequence[int]) -> tuple[Graph, list[Mism
     graph, mismatches = _marked(graph, walk, watch.faults)
     if watch.stopped is not None:
         last = list(graph.nodes)[-1]
-        options = {} if len(sizes) > 1 else {"takes": nearest_accepted(net, sizes[0])}
+        options: dict[str, Any] = {}
+        if len(sizes) == 1:
+            wrapped = without_channels(net, sizes[0])
+            options = {"wrap": wrapped} if wrapped else {"takes": nearest_accepted(net, sizes[0])}
         mismatches.append(dataclasses.replace(watch.stopped, node=last, options=options))
     return graph, mismatches
 

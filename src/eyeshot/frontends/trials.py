@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from eyeshot.frontends.known_numbers import KnownNumbers
 from eyeshot.frontends.memory import hushed
 from eyeshot.graph import Graph
+from eyeshot.language import tr
 from eyeshot.untouched import Snapshot, untouched
 
 Size = tuple[int, ...]
@@ -222,6 +223,16 @@ def runs_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[..., bo
     """A function of input shapes: whether the network runs; see :func:`failure_on_shapes`."""
     fails = failure_on_shapes(net, batched=batched)
     return lambda *shapes: fails(*shapes) is None
+
+
+def without_channels(net: nn.Module, size: Sequence[int]) -> str:
+    """The cure if the network takes (N, *positions) where (N, 1, *positions) fails; "" if not."""
+    if tuple(size[:1]) != (1,) or not runs_on_shapes(net, batched=True)((1, *size[1:])):
+        return ""
+    return tr(
+        "it takes an input without an axis of channels: wrap it in a module whose forward "
+        "returns self.net(x[:, 0])"
+    )
 
 
 def nearest_accepted(net: nn.Module, shape: Sequence[int]) -> list[Size]:
