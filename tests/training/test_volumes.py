@@ -16,6 +16,7 @@ import tifffile
 import torch
 import zarr
 from numpy.typing import NDArray
+from torch import nn
 
 import eyeshot
 from eyeshot.cli import main
@@ -314,6 +315,8 @@ def mistakes() -> Iterator[tuple[dict[str, Any], str]]:
     yield {"crop": (8, 8)}, "crop is 8×8, and the data has 3 axes of space"
     yield {"augment": "elastic"}, "augment is elastic, and the data has 3 axes"
     yield {"task": "classify"}, "dims is for the task segment"
+    own = {"net": nn.Conv3d(1, 2, 3), "model": None, "model_arguments": None}
+    yield own, r"a network of your own \(Conv3d\) for 3-D data; leave out --net"
 
 
 @pytest.mark.parametrize(("wrong", "said"), list(mistakes()))

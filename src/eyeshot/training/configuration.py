@@ -179,6 +179,11 @@ def describe_pairs(request: Request, pairs: Pairs) -> RunConfig:
     outputs = pairs.channels if pairs.task == "restore" else len(pairs.classes)
     own = request.own
     if own is not None:
+        if pairs.dims != _PICTURE:
+            raise BadValue(
+                f"a network of your own ({own.name}) for {pairs.dims}-D data",
+                cure="leave out --net: a unet learns volumes and signals; or train on pictures",
+            )
         own.channels = pairs.channels
         check_map(own, request.task, pairs.channels, outputs)
         geometry = own.geometry
