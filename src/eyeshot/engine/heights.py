@@ -11,6 +11,7 @@ scale.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -224,10 +225,12 @@ class Extremes:
         """Record scores of an output, if its form clips them or has no NaN."""
         if not scores.numel() or self._job.forms[name].dtype.kind == "f":
             return
-        if scores.is_floating_point() and bool(scores.isnan().any()):
+        if not (scores.is_floating_point() or self._job.forms[name].name == "uint8"):
+            return
+        low, high = (float(one) for one in scores.aminmax())  # both NaN if any score is
+        if math.isnan(low):
             self._nan[name] = None
         elif self._job.forms[name].name == "uint8":
-            low, high = (float(one) for one in scores.aminmax())
             before = self._scores.get(name, (low, high))
             self._scores[name] = (min(before[0], low), max(before[1], high))
 

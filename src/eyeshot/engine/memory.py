@@ -69,6 +69,10 @@ def peak() -> int:
 def give_back() -> None:
     """Collect garbage, and return free memory to the system."""
     gc.collect()
+    _trim()
+
+
+def _trim() -> None:
     trim = getattr(_c_library(), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -91,7 +95,7 @@ class Allocation:
 
     def __enter__(self) -> Allocation:
         if self._limit is not None:
-            give_back()
+            _trim()
             self._choose(exact=self._predicted + self._gaps > self._limit)
         return self
 
@@ -100,7 +104,7 @@ class Allocation:
         keeps_blocks = self._limit is not None and not self._exact
         if keeps_blocks and resident() > (self._limit or 0) - self._gaps:
             self._choose(exact=True)
-            give_back()
+            _trim()
 
     def _choose(self, *, exact: bool) -> None:
         self._exact = exact

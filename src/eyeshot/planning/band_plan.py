@@ -8,8 +8,9 @@ The plan's text for people is written here too.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,11 +153,12 @@ def make_plan(
         plan = _priced(keeping, regions, strips, band or begun.band, whole, costs)
         return _allowed(plan, memory)
     attempts = _Attempts(graph, regions, costs, memory, disk, whole)
-    tries = list(_tries(graph, regions, band, disk, memory))
-    best = attempts.roomy_plan(tries) or attempts.first_plan(tries)
+    # Seldom is more than the first tried, and many strips take long to work out.
+    roomy, first, all_tries = itertools.tee(_tries(graph, regions, band, disk, memory), 3)
+    best = attempts.roomy_plan(roomy) or attempts.first_plan(first)
     if best is not None:
         return best
-    smallest = attempts.smallest_plan(tries, band)
+    smallest = attempts.smallest_plan(all_tries, band)
     if smallest is None:
         raise Failure("no strips and bands were tried", cure="please report this network")
     raise BadValue(
@@ -197,7 +199,7 @@ class _Attempts:
         """The bytes at which a simulation stops: for maps that are held whole it takes long."""
         return self.memory if names_held_whole(self.graph) else None
 
-    def roomy_plan(self, tries: Sequence[Try]) -> BandPlan | None:
+    def roomy_plan(self, tries: Iterable[Try]) -> BandPlan | None:
         """A plan that leaves room for gaps between memory blocks: the fastest (see Allocation)."""
         if self.most is None:
             return None
@@ -208,7 +210,7 @@ class _Attempts:
                     return roomy
         return None
 
-    def first_plan(self, tries: Sequence[Try]) -> BandPlan | None:
+    def first_plan(self, tries: Iterable[Try]) -> BandPlan | None:
         """The first plan that fits, with the highest bands that fit."""
         for strips, heights, keeping in tries:
             tallest = self._plan(strips, heights[0], keeping)
@@ -220,7 +222,7 @@ class _Attempts:
                 return next((plan for plan in between if plan is not None), lowest)
         return None
 
-    def smallest_plan(self, tries: Sequence[Try], band: int | None) -> BandPlan | None:
+    def smallest_plan(self, tries: Iterable[Try], band: int | None) -> BandPlan | None:
         """After all tries, the plan that needs the least memory; None if there were no tries."""
         smallest = min(self.too_large, key=lambda plan: plan.peak, default=None)
         if smallest is not None:
