@@ -137,10 +137,9 @@ def volumes() -> Iterator[tuple[str, Build]]:
 
 
 def maps() -> Iterator[tuple[str, Build]]:
-    """Images of the earth, of flows, of codes, and of points that are found again."""
+    """Images of the earth, of codes, and of points that are found again."""
     geo: Any = importlib.import_module("torchgeo.models")
     code: Any = importlib.import_module("compressai.models")
-    waves_: Any = importlib.import_module("neuralop.models")
     found: Any = importlib.import_module("kornia.feature")
     quick = {"backbone_pretrained": False}
     yield from named(
@@ -184,28 +183,6 @@ def maps() -> Iterator[tuple[str, Build]]:
             ),
             "Cheng2020Anchor": (lambda: code.Cheng2020Anchor(8), (3, 64, 64)),
             "Cheng2020Attention": (lambda: code.Cheng2020Attention(8), (3, 64, 64)),
-        },
-    )
-    yield from named(
-        "neuralop",
-        {
-            "FNO1d": (lambda: waves_.FNO((8,), 1, 2, 8, 2), (1, 64)),
-            "FNO2d": (lambda: waves_.FNO((8, 8), 1, 2, 8, 2), (1, 32, 40)),
-            "FNO3d": (lambda: waves_.FNO((4, 4, 4), 1, 2, 8, 2), (1, 16, 12, 14)),
-            "UNO": (
-                lambda: waves_.UNO(
-                    1,
-                    2,
-                    8,
-                    16,
-                    16,
-                    n_layers=3,
-                    uno_out_channels=[8, 8, 8],
-                    uno_n_modes=[[4, 4]] * 3,
-                    uno_scalings=[[1.0, 1.0], [0.5, 0.5], [2.0, 2.0]],
-                ),
-                (1, 32, 32),
-            ),
         },
     )
     yield from named(
