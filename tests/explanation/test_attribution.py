@@ -164,5 +164,7 @@ def test_it_is_drawn_in_words(net: nn.Module, x: Tensor) -> None:
     assert f"1 {verb} 3 by {abs(found.margin):.4g}" in text.getvalue()
     assert f"{found.rest:+.6g}" in text.getvalue()
     assert "exact: near this picture" in text.getvalue()
+    between = eyeshot.attribute(net, x, layer="deep", unit=(1, 2, 3), against=0)
+    assert between.names == ("deep [1, 2, 3]", "deep [0, 2, 3]"), "no classes"
     data = found.to_dict()
     assert np.sum(data["map"]) + data["rest"] == pytest.approx(data["margin"], abs=1e-9)

@@ -212,6 +212,79 @@ def test_why_7_shows_its_strokes_and_its_lead(
     assert page.locator(".unit").evaluate("one => one.scrollTop") == 0, "a link ends at the top"
 
 
+TINT = """(canvas, [high, wide]) => {
+    const context = canvas.getContext("2d");
+    const scale = 0.94 * Math.min(canvas.width / wide, canvas.height / high);
+    const at = (i, n, side) => Math.floor(side / 2 + (i + 0.5 - n / 2) * scale);
+    return Array.from({ length: high * wide }, (_, i) => {
+        const x = at(i % wide, wide, canvas.width);
+        const y = at(Math.floor(i / wide), high, canvas.height);
+        const [red, , blue] = context.getImageData(x, y, 1, 1).data;
+        return red - blue;
+    });
+}"""
+"""Red less blue of a fitted picture's pixels on the screen; 0 is gray."""
+
+
+def tints(page: Any, shares: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Those that are seen, and those that shares ask for."""
+    sizes = np.sort(np.abs(shares[shares != 0]))
+    alpha = np.minimum(1, np.abs(shares) / sizes[int(0.99 * (len(sizes) - 1))])
+    seen = page.locator("figure:not(.map) canvas.pane").evaluate(TINT, list(shares.shape))
+    return np.stack([np.reshape(seen, shares.shape), alpha * np.where(shares > 0, 137, -128)])
+
+
+def check_tints(seen: np.ndarray[Any, Any], asked: np.ndarray[Any, Any]) -> None:
+    assert np.abs(seen - asked).max() <= 2
+    assert not seen[asked == 0].any(), "a pixel that adds nothing is gray"
+
+
+def test_only_pixels_that_add_something_are_colored(
+    opened: Callable[[str], Any], address: str, digits: Session
+) -> None:
+    """A unit of a middle layer is no class, and one thing at a time lies over the picture."""
+    page = opened(address + "#layer=conv2&unit=0,7,6&pixels=next")
+    says(page, ".evidence .lead", "conv2 [0, 7, 6]: −1.696")
+    answer = digits.answer("pixels", Query({"layer": "conv2", "unit": "0,7,6"}))
+    seen, asked = tints(page, np.frombuffer(answer.raw, np.float32).reshape(28, 28))
+    assert asked.any()
+    check_tints(seen, asked)
+    words = page.locator(".evidence").inner_text()
+    assert "raises this unit" in words
+    assert "for 0" not in words
+    assert page.locator(".nine").count() == 0, "its field lies in one third of the picture"
+    page.keyboard.press("e")
+    says(page, ".legend", "size of the gradient")
+    assert not page.locator(".evidence input").is_checked()
+    page.locator(".evidence input").check()
+    page.wait_for_selector(".legend", state="hidden")
+
+
+def test_it_says_where_all_pixels_speak_against_the_answer(opened: Callable[[str], Any]) -> None:
+    linear = nn.Linear(3 * 6 * 6, 2)
+    net = nn.Sequential(nn.Flatten(), linear).eval()
+    with torch.no_grad():
+        for one in net.parameters():
+            one.zero_()
+        linear.weight[0, :15] = torch.linspace(-0.0033, 0.001, 15)
+        linear.bias[0] = 0.5
+    x = torch.rand(3, 6, 6)
+    with serving(Session(Subject("flat", net), [of_tensor(x)])) as address:
+        page = opened(address + "#layer=1&unit=0&pixels=1")
+        page.wait_for_selector(".balance")
+        found = eyeshot.attribute(net, x, layer="1", unit=(0,), against=1)
+        words = page.locator(".balance").inner_text()
+        assert words.startswith("All pixels together speak against output 0 (−0.0")
+        assert words.endswith("the rest (biases and an empty picture) decides: +0.5.")
+        assert number(words.split("(")[1].split(")")[0]) == pytest.approx(
+            found.pixels.sum(), rel=0.01
+        )
+        seen, asked = tints(page, found.map)
+        check_tints(seen, asked)
+        wide = "all => all.every(one => one.scrollWidth <= one.clientWidth)"
+        assert page.locator(".nine span").evaluate_all(wide)
+
+
 def test_a_drawn_digit_is_read_and_its_address_can_be_opened_again(
     opened: Callable[[str], Any], address: str
 ) -> None:

@@ -52,7 +52,8 @@ class Attribution:
         linear: whether the network is a weighted sum of its pixels near this picture, so that the
             shares are exact: True if its second derivative is 0, False if it is not or cannot be
             seen (behind a sigmoid or a detached value), None if it cannot be computed.
-        names: what the two channels mean, in words; their numbers if nothing is known.
+        names: of the two numbers: the classes of an output's channels, or their numbers; of a layer
+            between the unit itself, as "conv2 [0, 7, 6]".
     """
 
     layer: str
@@ -255,19 +256,28 @@ def attribute_graph(
         pixels=pixels,
         rest=score - subtracted - float(pixels.sum()),
         linear=linear,
-        names=_names(graph, layer, place[0], against, classes),
+        names=_names(graph, layer, place, other, classes),
     )
 
 
 def _names(
-    graph: Graph, layer: str, channel: int, against: int | None, classes: Sequence[str]
+    graph: Graph,
+    layer: str,
+    unit: Sequence[int],
+    against: Sequence[int] | None,
+    classes: Sequence[str],
 ) -> tuple[str, str]:
-    """The classes of an output's two channels; their numbers elsewhere."""
-    known = classes if graph[layer].name in graph.outputs else ()
-    one, two = (
-        "" if at is None else known[at] if at < len(known) else str(at) for at in (channel, against)
-    )
-    return one, two
+    """The classes of an output's two channels, or their numbers; the units of other layers."""
+    name = graph[layer].name
+
+    def called(place: Sequence[int] | None) -> str:
+        if place is None:
+            return ""
+        if name not in graph.outputs:
+            return f"{name} [{', '.join(map(str, place))}]"
+        return classes[place[0]] if place[0] < len(classes) else str(place[0])
+
+    return called(unit), called(against)
 
 
 def _is_linear(graph: Graph, layer: str, gradient: Tensor, leaf: Tensor) -> bool | None:

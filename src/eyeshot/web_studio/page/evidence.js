@@ -1,12 +1,13 @@
-// What each pixel adds to a number: strokes in two colors over the picture, and the same in words.
+// What each pixel adds to a number: two colors over the gray picture, and the same in words.
 
 import { canvasOf, colorOf, isDark } from "./colors.js";
-import { h, refill, show } from "./dom.js";
+import { by, h, refill, show } from "./dom.js";
 import { say } from "./words.js";
 
 // As the bars of a sum: red raises the number, blue lowers it, and any eye tells them apart.
 const RAISES = [214, 96, 77];
 const LOWERS = [67, 147, 195];
+const SEEN = 4; // screen pixels that one color takes at least
 const DIM = new ImageData(Uint8ClampedArray.of(0, 0, 0, 255), 1, 1); // over the picture, so that the colors are seen
 
 export class Evidence {
@@ -20,6 +21,7 @@ export class Evidence {
 
   clear() {
     this.answer = null;
+    this.whole = null;
     this.picture = null;
     this.refused = "";
   }
@@ -44,12 +46,18 @@ export class Evidence {
   }
 
   async toggle(on) {
+    if (on) this.app.only("evidence");
     this.on = on;
     if (on) await this.refresh();
     else this.clear();
-    if (this.app.unit) this.block(this.app.unit);
+    this.again();
     this.app.drawPicture();
     this.app.remembers();
+  }
+
+  /** Show what is known of the chosen unit; what else stands beside it stays. */
+  again() {
+    if (this.app.unit) this.block(this.app.unit);
   }
 
   async choose(against) {
@@ -66,25 +74,42 @@ export class Evidence {
     const answer = await app.ask("pixels", this.asked(unit), { slot: "pixels", show: (error) => { this.refused = [error.message, error.cure].filter(Boolean).join("; "); } });
     if (!answer || app.unit !== unit) return;
     this.answer = answer.data;
+    this.whole = answer;
     this.picture = this.painted(answer);
   }
 
-  /** The shares over the dimmed picture, each spread over its neighbors so that strokes are seen. */
+  /** A color for each pixel that adds something; the others stay clear. */
   painted({ data, raw }) {
+    const shares = Float32Array.from(new Float32Array(raw), (one) => (Number.isFinite(one) ? one : 0));
     const [, high, wide] = data.shape;
-    const shares = new Float32Array(raw);
-    const spread = spreadOut(shares, high, wide, Math.max(1, Math.round(Math.min(high, wide) / 28)));
-    const largest = spread.reduce((most, share) => Math.max(most, Math.abs(share)), 0) || 1;
+    const block = this.blockInView();
+    const sums = summed(shares, high, wide, block);
+    const full = fullColor(sums.values);
     const image = new ImageData(Math.max(1, wide), Math.max(1, high));
     for (let i = 0; i < wide * high; i++) {
-      image.data.set([...(spread[i] > 0 ? RAISES : LOWERS), Math.round(255 * Math.sqrt(Math.abs(spread[i]) / largest))], 4 * i);
+      const sum = sums.at(Math.floor(i / wide), i % wide);
+      if (shares[i] === 0 || sum === 0) continue;
+      image.data.set([...(sum > 0 ? RAISES : LOWERS), Math.round(255 * Math.min(1, Math.abs(sum) / full))], 4 * i);
     }
-    return { canvas: canvasOf(image), box: data.box, shares };
+    return { canvas: canvasOf(image), box: data.box, shares, full, block, sums };
+  }
+
+  /** So many pixels along a side get one color that it is seen: 1, 2, 4 and so on, by the zoom. */
+  blockInView() {
+    return 2 ** Math.max(0, Math.ceil(Math.log2(SEEN / this.app.viewport.scale)));
+  }
+
+  /** After a zoom: whether other pixels get one color now. */
+  zoomed() {
+    if (!this.shown() || this.picture.block === this.blockInView()) return false;
+    this.picture = this.painted(this.whole);
+    this.again();
+    return true;
   }
 
   /** For the pane; null where nothing is shown. */
   shown() {
-    return this.on && this.picture ? { ...this.picture, dim: { canvas: canvasOf(DIM), box: this.picture.box, alpha: 0.55 } } : null;
+    return this.on && this.picture ? { ...this.picture, dim: { canvas: canvasOf(DIM), box: this.picture.box, alpha: 0.65 } } : null;
   }
 
   /** What one pixel adds. */
@@ -93,7 +118,9 @@ export class Evidence {
     const [top, bottom, left, right] = this.picture.box;
     const [i, j] = [Math.floor(row) - top, Math.floor(column) - left];
     if (i < 0 || j < 0 || i >= bottom - top || j >= right - left) return "";
-    return `${say("adds")} ${show(this.picture.shares[i * (right - left) + j], 3)}`;
+    const { block, shares, sums } = this.picture;
+    const around = block > 1 ? `   ${say("blockAdds", by([block, block]), show(sums.at(i, j), 3))}` : "";
+    return `${say("adds")} ${show(shares[i * (right - left) + j], 3)}${around}`;
   }
 
   /** What is known of this unit, in the element that stays; null where nothing can be asked. */
@@ -123,29 +150,69 @@ export class Evidence {
   }
 
   found(answer) {
-    const { names, margin, score, other, against, pixels, rest, linear, regions } = answer;
-    const lead = against === null ? say("scoreOf", names[0], show(score))
-      : say(margin < 0 ? "isBehind" : "leads", names[0], names[1], show(Math.abs(margin)));
-    const places = Object.entries(regions);
-    const largest = Math.max(1e-30, ...places.map(([, share]) => Math.abs(share)));
+    const { margin, score, other, against, pixels, rest, linear } = answer;
+    const [name, second] = this.called(answer);
+    const lead = against === null ? say("scoreOf", name, show(score))
+      : say(margin < 0 ? "isBehind" : "leads", name, second, show(Math.abs(margin)));
+    const opposed = pixels * margin < 0;
     return [
       h("p", { class: "lead" }, lead, against === null ? null : h("span", { class: "soft" }, `  ${show(score)} − ${show(other).startsWith("−") ? `(${show(other)})` : show(other)}`)),
-      this.app.state.picture.wide ? null : h("div", { class: "thirds" }, // of a wide picture only a window is known
-        h("div", { class: "nine", role: "img", "aria-label": say("thirds") }, places.map(([place, share]) => h("span", {
-          class: isDark(share, largest, true) ? "light" : null, title: say("at_" + place.replace(" ", "_")), style: { background: colorOf(share, largest, true) },
-        }, show(share, 2)))),
-        h("p", {}, this.sentence(names, against))),
-      h("p", { class: "swatches" }, this.swatch(RAISES, say("raises", names[0])), this.swatch(LOWERS, against === null ? say("lowers", names[0]) : say("raises", names[1]))),
-      h("p", { class: "faint" }, say("pixelsAndRest", show(pixels), show(rest)), " ", say(linear ? "sharesExact" : linear === null ? "sharesUnknown" : "sharesCurved"))];
+      this.app.state.picture.wide ? null : this.thirds(answer), // of a wide picture only a window is known
+      opposed ? h("p", { class: "balance" }, say("pixelsOpposed", say(pixels > 0 ? this.word("speakFor") : this.word("speakAgainst"), name), signed(pixels), signed(rest), say(linear ? "restExact" : "restCurved"))) : null,
+      h("p", { class: "swatches" }, this.swatch(RAISES, say(this.word("raises"), name)),
+        this.swatch(LOWERS, against === null ? say(this.word("lowers"), name) : say("raises", second))),
+      h("p", { class: "faint" }, say(this.picture.block > 1 ? "dimmedBlocks" : "dimmed", show(this.picture.full, 2), by([this.picture.block, this.picture.block]))),
+      h("p", { class: "faint" }, opposed ? "" : say("pixelsAndRest", signed(pixels, 4), signed(rest, 4)), " ", say(linear ? "sharesExact" : linear === null ? "sharesUnknown" : "sharesCurved"))];
   }
 
   swatch(color, text) {
     return h("span", { class: "swatch" }, h("i", { style: { background: `rgb(${color})` } }), text);
   }
 
+  /** Whether the number is a score of the network, so that pixels can speak for it. */
+  isScore() {
+    return this.app.state.network.outputs.includes(this.answer.layer);
+  }
+
+  /** The word for a score, or the one for a unit between. */
+  word(name) {
+    return this.isScore() ? name : name + "Unit";
+  }
+
+  /** What the number and the subtracted one are called. */
+  called({ names, against }) {
+    if (!this.isScore()) return names; // such as conv2 [0, 7, 6]
+    const { classes } = this.app.state.network;
+    return [this.answer.unit[0], against].map((at, i) => (at === null ? "" : classes[at] === undefined ? say("outputOf", at) : names[i]));
+  }
+
+  /** What the thirds that the unit sees add, where they are more than one, and a sentence about them. */
+  thirds(answer) {
+    const [rows, columns] = this.thirdsSeen();
+    const seen = rows.flatMap((row) => columns.map((column) => (row === "middle" && column === "middle" ? "middle" : `${row} ${column}`)));
+    const largest = Math.max(1e-30, ...seen.map((place) => Math.abs(answer.regions[place])));
+    const grid = seen.length === 1 ? null : h("div", { class: "nine", role: "img", "aria-label": say("thirds"), style: { "--columns": String(columns.length) } },
+      seen.map((place) => h("span", {
+        class: isDark(answer.regions[place], largest, true) ? "light" : null, title: say("at_" + place.replace(" ", "_")),
+        style: { background: colorOf(answer.regions[place], largest, true) },
+      }, show(answer.regions[place], 2))));
+    return h("div", { class: "thirds" }, grid, h("p", {}, this.sentence(answer, seen.length > 1)));
+  }
+
+  /** The names of the thirds that the unit's field meets, down and across. */
+  thirdsSeen() {
+    const { size } = this.app.state.picture;
+    const inside = this.app.unit.field.inside;
+    return [["top", "middle", "bottom"], ["left", "middle", "right"]].map((names, axis) => {
+      const [lo, hi] = inside && inside.length === 2 ? inside[axis] : [0, size[axis]];
+      return names.slice(thirdOf(lo, size[axis]), thirdOf(Math.max(lo, hi - 1), size[axis]) + 1);
+    });
+  }
+
   /** The thirds whose pixels speak most for the number, and those whose pixels speak most against it. */
-  sentence(names, against) {
+  sentence(answer, places) {
     const { shares, box: [top, bottom, left, right] } = this.picture;
+    const [name, second] = this.called(answer);
     const [high, wide] = [bottom - top, right - left];
     const [raising, lowering] = [new Map(), new Map()];
     for (let i = 0; i < shares.length; i++) {
@@ -158,36 +225,41 @@ export class Evidence {
       const sorted = [...sums].sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
       const total = sorted.reduce((sum, [, share]) => sum + Math.abs(share), 0);
       return sorted.filter(([, share]) => Math.abs(share) > 0.1 * total).slice(0, 3)
-        .map(([place, share]) => `${say("at_" + place)} (${share > 0 ? "+" : ""}${show(share, 3)})`).join(say("comma"));
+        .map(([place, share]) => (places ? `${say("at_" + place)} (${signed(share)})` : signed(share))).join(say("comma"));
     };
-    return [raising.size ? say("mostFor", names[0], list(raising)) : "",
-      lowering.size ? say(against === null ? "mostLower" : "mostFor", names[against === null ? 0 : 1], list(lowering)) : ""].filter(Boolean).join(" ");
+    return [raising.size ? say(this.word("mostFor"), name, list(raising)) : "",
+      lowering.size ? (answer.against === null ? say(this.word("mostLower"), name, list(lowering)) : say("mostFor", second, list(lowering))) : ""].filter(Boolean).join(" ");
   }
 }
 
-/** The name of the third that a pixel lies in, by the library's cuts. */
+/** A number with its sign. */
+function signed(value, digits = 3) {
+  return (value > 0 ? "+" : "") + show(value, digits);
+}
+
+/** The share that gets the full color: all but the largest hundredth lie below it. */
+function fullColor(shares) {
+  const sizes = shares.filter((one) => one !== 0).map(Math.abs).sort();
+  return sizes[Math.floor(0.99 * (sizes.length - 1))] || 1;
+}
+
+/** The numbers added up over squares. */
+function summed(numbers, high, wide, block) {
+  const across = Math.ceil(wide / block);
+  const values = new Float32Array(across * Math.ceil(high / block));
+  const index = (row, column) => Math.floor(row / block) * across + Math.floor(column / block);
+  for (let i = 0; i < numbers.length; i++) values[index(Math.floor(i / wide), i % wide)] += numbers[i];
+  return { values, at: (row, column) => values[index(row, column)] };
+}
+
+/** In which third, 0 to 2, a position lies, by the library's cuts. */
+function thirdOf(at, count) {
+  return [1, 2].filter((third) => at >= Math.round((count * third) / 3)).length;
+}
+
+/** The name of the third that a pixel lies in. */
 function placeOf(...sides) {
-  const [row, column] = sides.map(([at, count]) => [1, 2].filter((third) => at >= Math.round((count * third) / 3)).length);
+  const [row, column] = sides.map(([at, count]) => thirdOf(at, count));
   const [down, across] = [["top", "middle", "bottom"][row], ["left", "middle", "right"][column]];
   return down === across ? "middle" : `${down}_${across}`;
-}
-
-/** Sums kept, each number shared out by the weights 1 2 1 along both axes, some times over. */
-function spreadOut(numbers, high, wide, times) {
-  let now = Float32Array.from(numbers, (one) => (Number.isFinite(one) ? one : 0));
-  for (let turn = 0; turn < times; turn++) {
-    for (const [step, count, across, lines] of [[1, wide, wide, high], [wide, high, 1, wide]]) {
-      const next = new Float32Array(now.length);
-      for (let line = 0; line < lines; line++) {
-        for (let i = 0; i < count; i++) {
-          const at = line * across + i * step;
-          next[at] += now[at] / 2;
-          next[i > 0 ? at - step : at] += now[at] / 4;
-          next[i < count - 1 ? at + step : at] += now[at] / 4;
-        }
-      }
-      now = next;
-    }
-  }
-  return now;
 }

@@ -74,10 +74,18 @@ export class Overlay {
   }
 
   async choose(kind) {
+    if (kind) this.app.only("overlay");
     this.kind = kind;
     this.renderedFor = null;
     await this.refresh();
     this.app.remembers();
+  }
+
+  /** Take it away. */
+  off() {
+    this.kind = "";
+    this.answer = this.key = null;
+    this.render();
   }
 
   /** Ask for what is in view, where that is not there yet. */

@@ -73,6 +73,7 @@ class Studio {
     this.evidence.on = asked.pixels !== null;
     this.evidence.against = asked.pixels ?? "next";
     [this.overlay.kind, this.overlay.opacity] = asked.overlay || [this.overlay.kind, this.overlay.opacity];
+    if (this.evidence.on) this.overlay.kind = ""; // one at a time
     await this.load({ picture: asked.picture ?? this.picture, chosen: asked });
     if (!this.state) await this.load({ picture: "", chosen: asked }); // the picture is gone
     if (!this.state) {
@@ -265,6 +266,7 @@ class Studio {
 
   /** Choose a unit and follow its largest contributions. */
   async whyOf(layer, unit) {
+    this.only("evidence");
     this.evidence.on = true;
     await this.choose({ layer, unit, trail: "new" });
     await this.why();
@@ -288,6 +290,7 @@ class Studio {
   }
 
   async showEffective(on) {
+    if (on) this.only("effective");
     this.effective = on;
     this.effectivePicture = null;
     if (on && this.unit) {
@@ -296,16 +299,19 @@ class Studio {
       if (answer && answer.data.shape[1] && this.unit && this.unit.layer === layer) {
         const plain = { axes: null, box: (top, bottom, left, right) => [top, bottom, left, right] };
         const picture = numbersPicture(numbersOf(answer), answer.data.shape, answer.data.box, plain, 1, answer.data.max, false);
-        this.effectivePicture = { ...picture, alpha: 0.85 };
+        this.effectivePicture = { ...picture, alpha: 0.85, largest: answer.data.max };
       }
     }
+    this.unitPanel.markEffective();
     this.drawPicture();
+    this.remembers();
   }
 
   // -- the two panes ---------------------------------------------------------------------------
 
   moved() {
     if (!this.state) return;
+    if (this.evidence.zoomed()) this.drawPicture();
     this.picturePane.draw();
     this.mapPane.draw();
     this.follows();
@@ -348,8 +354,38 @@ class Studio {
 
   drawPicture() {
     const evidence = this.evidence.shown();
-    this.picturePane.show([this.pictureShown, this.overlay.shown(), this.effectivePicture, evidence?.dim, evidence].filter(Boolean));
+    const picture = this.pictureShown && evidence ? { ...this.pictureShown, canvas: this.grayPicture() } : this.pictureShown;
+    this.picturePane.show([picture, this.overlay.shown(), this.effectivePicture, evidence?.dim, evidence].filter(Boolean));
     this.drawMarks();
+  }
+
+  /** The picture without its colors, made once. */
+  grayPicture() {
+    const { rgb, shape: [high, wide] } = this.pictureShown;
+    if (!this.pictureShown.gray) {
+      const image = new ImageData(Math.max(1, wide), Math.max(1, high));
+      for (let i = 0; i < wide * high; i++) {
+        const gray = Math.round(0.299 * rgb[3 * i] + 0.587 * rgb[3 * i + 1] + 0.114 * rgb[3 * i + 2]);
+        image.data.set([gray, gray, gray, 255], 4 * i);
+      }
+      this.pictureShown.gray = canvasOf(image);
+    }
+    return this.pictureShown.gray;
+  }
+
+  /** Lay one thing over the picture at a time: "evidence", "effective" or "overlay". */
+  only(kind) {
+    if (kind !== "evidence" && this.evidence.on) {
+      this.evidence.on = false;
+      this.evidence.clear();
+      this.evidence.again();
+    }
+    if (kind !== "effective" && this.effective) {
+      this.effective = false;
+      this.effectivePicture = null;
+      this.unitPanel.markEffective();
+    }
+    if (kind !== "overlay" && this.overlay.kind) this.overlay.off();
   }
 
   /** Which units to ask for: all, where they are few; else those in view, every so-many-th. */
@@ -833,7 +869,7 @@ class Studio {
     return {
       "[": () => this.stepLayer(-1), "]": () => this.stepLayer(1), ",": () => this.stepChannel(-1), ".": () => this.stepChannel(1),
       "+": () => this.viewport.zoom(1.5), "=": () => this.viewport.zoom(1.5), "-": () => this.viewport.zoom(1 / 1.5), 0: () => this.viewport.fit(),
-      r: () => this.reach(...this.pixelThere()), w: () => this.why(), m: () => this.toggleMute(), p: () => { if (this.unit) this.evidence.toggle(!this.evidence.on); }, e: () => { this.showEffective(!this.effective); this.unitPanel.render(); },
+      r: () => this.reach(...this.pixelThere()), w: () => this.why(), m: () => this.toggleMute(), p: () => { if (this.unit) this.evidence.toggle(!this.evidence.on); }, e: () => this.showEffective(!this.effective),
       b: () => this.beside.next(),
       d: () => { this.showDifference(!this.difference); this.renderPlay(); },
       Backspace: () => { if (this.trail.length > 1) this.backTo(this.trail.length - 2); },

@@ -1,6 +1,6 @@
 // One unit: what it sees, the sum behind its number, and the way back through the network.
 
-import { colorOf, isDark } from "./colors.js";
+import { colorOf, isDark, scaleBar } from "./colors.js";
 import { by, h, refill, show, tight } from "./dom.js";
 import { kindOf, phrase, say } from "./words.js";
 
@@ -90,8 +90,18 @@ export class UnitPanel {
         h("span", { class: "soft" }, `  ${say("rows", `${inside[0][0]}–${inside[0][1] - 1}`)}${say("comma")}${say("columns", `${inside[1][0]}–${inside[1][1] - 1}`)}`)),
       whole ? null : h("p", { class: "faint" }, over.length ? say("touches", over.join(say("comma"))) : say("noPadding")),
       !this.app.source.live ? null : h("label", { class: "check", title: say("effectiveHint") },
-        h("input", { type: "checkbox", checked: this.app.effective, onchange: (event) => this.app.showEffective(event.target.checked) }),
-        " ", say("effective")));
+        this.effectiveBox = h("input", { type: "checkbox", checked: this.app.effective, onchange: (event) => this.app.showEffective(event.target.checked) }),
+        " ", say("effective")),
+      !this.app.source.live ? null : (this.effectiveLegend = h("p", { class: "faint legend", hidden: true })));
+  }
+
+  /** Whether what really moves the unit is laid over the picture, and what its colors mean. */
+  markEffective() {
+    const { effective, effectivePicture } = this.app;
+    if (!this.effectiveBox) return;
+    this.effectiveBox.checked = effective;
+    this.effectiveLegend.hidden = !effective || !effectivePicture;
+    if (effectivePicture) refill(this.effectiveLegend, h("span", { class: "scale mono" }, "0", scaleBar(false), show(effectivePicture.largest, 3)), " ", say("effectiveLegend"));
   }
 
   sum(unit) {
