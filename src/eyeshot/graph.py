@@ -228,12 +228,15 @@ class MomentsParams(Params):
         groups: of channels that count as one; 0 for none.
         eps: added to the variance.
         centered: False where the mean counts as zero.
+        rounded: the type that a variance without eps is rounded to before its root is taken, with
+            0 as the inverse of 0; empty where neither is done.
     """
 
     over: Sizes
     groups: int
     eps: float
     centered: bool
+    rounded: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

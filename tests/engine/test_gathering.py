@@ -253,11 +253,19 @@ _INFINITE = float("inf")
         lambda y: y.max() - y.min() + y,
         lambda y: (1e30 * y).std((2, 3), keepdim=True) / 1e30 + 0 * y,
         lambda y: torch.var_mean(1e30 * y + 1e30, (2, 3), keepdim=True)[1] / 1e30 + 0 * y,
+        lambda y: (1e-30 * y).std((2, 3), keepdim=True) * 1e30 + 0 * y,
+        lambda y: (1e-30 * y) / (1e-30 * y).std(2, keepdim=True),
+        lambda y: F.instance_norm(1e-21 * y, eps=0.0),
+        lambda y: F.instance_norm(0 * y + 0.1, eps=0.0) + y,
+        lambda y: (1000 + 1e-2 * y.round()).std((2, 3), keepdim=True) * 100 + 0 * y,
+        lambda y: (0 * y + 0.1).std((2, 3), keepdim=True) * 1e9 + 0 * y,
     ],
     ids=[
         *("minus infinity", "infinity", "no number", "all minus infinity", "half"),
         *("place of no number", "smallest with no number", "first of equals", "place of all"),
         *("of all", "deviation of large numbers", "mean of large numbers"),
+        *("deviation of tiny numbers", "tiny numbers by columns", "norm of tiny numbers"),
+        *("norm of equal numbers", "deviation far from 0", "deviation of equal numbers"),
     ],
 )
 def test_hostile_numbers_are_gathered_as_torch_reduces_them(

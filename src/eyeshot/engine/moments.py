@@ -43,6 +43,9 @@ _SHORT = (torch.float16, torch.bfloat16)
 _AT_ONCE = 1 << 17
 """How many numbers are reduced together, so that they stay in the processor's cache."""
 
+_CLOSE, _TINY = 1e-8, 1e-32
+"""A variance in float32 is too inexact below this, as a part of the squared mean, and at all."""
+
 
 def in_lines(
     band: torch.Tensor, positions: tuple[int, ...], dtype: torch.dtype | None = None
@@ -85,11 +88,8 @@ class Moments:
         for part, dim in in_lines(band, self._positions):
             mean = part.mean(dim, keepdim=True)
             squares = (part - mean).square_().sum(dim)
-            if part.dtype is torch.float32 and not squares.isfinite().all():
-                # Squares of 1e20 and more exceed the range of float32, the deviation does not.
-                wide = part.double()
-                mean = wide.mean(dim, keepdim=True)
-                squares = (wide - mean).square_().sum(dim)
+            if part.dtype is torch.float32:
+                mean, squares = _widened(part, dim, mean.double(), squares.double())
             self._merge(part.shape[dim], mean.reshape(shape), squares.reshape(shape))
 
     def _merge(self, count: int, mean: torch.Tensor, squares: torch.Tensor) -> None:
@@ -136,6 +136,24 @@ class Moments:
         return (*found, count)
 
 
+def _widened(
+    part: torch.Tensor, dim: int, mean: torch.Tensor, squares: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Moments of float32 numbers, taken again in float64 where float32 cannot hold them.
+
+    The squares of 1e20 exceed its range, those of 1e-22 are zero in it, and the rounding of the
+    mean hides deviations much smaller than the mean.
+    """
+    least = mean.reshape(-1).square() * _CLOSE + _TINY
+    inexact = ~squares.isfinite() | (squares <= least * part.shape[dim])
+    if inexact.any():
+        wide = part.movedim(dim, -1)[inexact].double()
+        means = wide.mean(-1, keepdim=True)
+        mean.view(-1)[inexact] = means.view(-1)
+        squares[inexact] = (wide - means).square_().sum(-1)
+    return mean, squares
+
+
 class NormMoments:
     """The mean that a norm subtracts and its scale, gathered band by band."""
 
@@ -161,7 +179,13 @@ class NormMoments:
         mean, squares, count = self._moments.over(self._params.over, self._params.groups)
         if not self._params.centered:
             squares, mean = squares + mean * mean * count, torch.zeros_like(mean)
-        return torch.stack([mean, (squares / count + self._params.eps).rsqrt()])
+        variance = squares / count
+        if self._params.rounded:
+            variance = variance.to(getattr(torch, self._params.rounded)).double()
+        scale = (variance + self._params.eps).rsqrt()
+        if self._params.rounded:
+            scale = scale.where(variance != 0, torch.zeros_like(scale))
+        return torch.stack([mean, scale])
 
 
 def split_statistics(graph: Graph) -> Graph:
@@ -201,6 +225,7 @@ def _apart(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Node, Node]:
         groups=node.params.groups if node.family is Family.GROUP_NORM else 0,
         eps=torch.finfo(getattr(torch, node.dtype)).eps if eps is None else float(eps),
         centered=node.family is not Family.RMS_NORM,
+        rounded=_rounded_variance(node, eps),
     )
     moments = replace(
         node,
@@ -228,6 +253,13 @@ def _apart(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Node, Node]:
         family=Family.POINTWISE,
     )
     return moments, scaled
+
+
+def _rounded_variance(node: Node, eps: Any) -> str:
+    """The type of the variance of torch's batch norm and instance norm, if its eps is 0."""
+    if eps != 0 or node.family not in (Family.BATCH_NORM, Family.INSTANCE_NORM):
+        return ""
+    return node.dtype if node.dtype == "float64" else "float32"
 
 
 def _is_over_rows(node: Node) -> bool:
