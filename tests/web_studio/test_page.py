@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import eyeshot
+from eyeshot.cli.studio import _subject
 from eyeshot.web_studio import (
     Picture,
     Session,
@@ -283,6 +284,23 @@ def test_it_says_where_all_pixels_speak_against_the_answer(opened: Callable[[str
         check_tints(seen, asked)
         wide = "all => all.every(one => one.scrollWidth <= one.clientWidth)"
         assert page.locator(".nine span").evaluate_all(wide)
+
+
+@pytest.mark.parametrize(
+    ("end", "place"), [("AdaptiveAvgPool2d(1)", ".answer"), ("ReLU()", ".chips")]
+)
+def test_an_untrained_network_says_so(
+    opened: Callable[[str], Any], tmp_path: Path, end: str, place: str
+) -> None:
+    """At its answer, or above the maps of one that has no classes."""
+    layers = f"nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.{end}"
+    flat = ", nn.Flatten()" if place == ".answer" else ""
+    file = tmp_path / "net.py"
+    file.write_text(f"from torch import nn\ndef make(): return nn.Sequential({layers}{flat})\n")
+    subject = _subject(f"{file}:make", None)
+    with serving(Session(subject, [of_tensor(torch.rand(1, 8, 8))])) as address:
+        page = opened(address)
+        says(page, f"{place} .warning", "20 of 24 weights are random numbers")
 
 
 def test_a_drawn_digit_is_read_and_its_address_can_be_opened_again(

@@ -195,7 +195,7 @@ def _opened(
 
 def _subject(net: str, weights: Path | None) -> Subject:
     """The network that was named; of a run that is still learning, with its checkpoints."""
-    from eyeshot.inspection.locating import locate_runnable
+    from eyeshot.inspection.locating import locate, runnable, warn_if_random
     from eyeshot.runs import Run
     from eyeshot.web_studio import Subject
     from eyeshot.web_studio.subjects import Training, is_training
@@ -205,7 +205,8 @@ def _subject(net: str, weights: Path | None) -> Subject:
         text = mark("{net}: a training that has not finished; its checkpoints are followed")
         say(tr(text, net=net))
         return Subject(Path(net).resolve().name, training.run.net, training.run, training)
-    found = locate_runnable(net, say, weights, warn)
+    located = locate(net, say, weights)
+    found = runnable(located, net)
     if isinstance(found, Run):
         return Subject(found.path.resolve().name, found.net, found)
-    return Subject(net.rpartition(":")[2], found)
+    return Subject(net.rpartition(":")[2], found, random=warn_if_random(located, net, warn))

@@ -365,38 +365,51 @@ def locate_runnable(
         Unsupported: an exported program with an operator that is not known to be harmless.
     """
     located = locate(where, say, weights)
+    found = runnable(located, where)
+    if warn is not None:
+        warn_if_random(located, where, warn)
+    return found
+
+
+def runnable(located: Located, where: str) -> nn.Module | runs.Run:
+    """What was located, to run it: as :func:`locate_runnable`."""
     if located.run is not None:
         return located.run
     net = located.net if located.program is None else as_module(located.program)
     if net is None:
         raise BadFile(f"{where}: holds no network", cure="give file.py:Class")
-    if warn is not None:
-        try:
-            untrained = random_weights(located)
-        except Unsupported as error:
-            warn(
-                tr(
-                    "NOTE: whether the weights of {where} are random cannot be said: {error}",
-                    where=where,
-                    error=error,
-                )
-            )
-            untrained = 0
-        if untrained:
-            count = sum(p.numel() for p in net.parameters() if not is_lazy(p))
-            if untrained == count:
-                part = tr("all {count:,}", count=count)
-            else:
-                part = tr("{n:,} of {count:,}", n=untrained, count=count)
-            warn(
-                tr(
-                    "WARNING: {part} weights of {where} are random numbers: this is an untrained "
-                    "network; give its weights with --weights FILE.safetensors or FILE.pt",
-                    part=part,
-                    where=where,
-                )
-            )
     return net.eval()
+
+
+def warn_if_random(located: Located, where: str, warn: Say) -> tuple[int, int]:
+    """Warn if weights are random; how many are, and how many there are."""
+    try:
+        untrained = random_weights(located)
+    except Unsupported as error:
+        warn(
+            tr(
+                "NOTE: whether the weights of {where} are random cannot be said: {error}",
+                where=where,
+                error=error,
+            )
+        )
+        return 0, 0
+    if not untrained or located.net is None:
+        return 0, 0
+    count = sum(p.numel() for p in located.net.parameters() if not is_lazy(p))
+    if untrained == count:
+        part = tr("all {count:,}", count=count)
+    else:
+        part = tr("{n:,} of {count:,}", n=untrained, count=count)
+    warn(
+        tr(
+            "WARNING: {part} weights of {where} are random numbers: this is an untrained "
+            "network; give its weights with --weights FILE.safetensors or FILE.pt",
+            part=part,
+            where=where,
+        )
+    )
+    return untrained, count
 
 
 def random_weights(located: Located) -> int:

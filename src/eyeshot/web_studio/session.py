@@ -200,6 +200,7 @@ class Session:
         asked = Query({"picture": self._twins[identity]})
         return {
             "name": other.subject.name,
+            "random": list(other.subject.random),
             "layers": self._comparison(query),
             "prediction": None
             if isinstance(picture, WidePicture)
@@ -215,6 +216,7 @@ class Session:
             {
                 "network": {
                     "name": self.subject.name,
+                    "random": list(self.subject.random),
                     "class": self.subject.run.config.model
                     if self.subject.run
                     else inspection.network,

@@ -128,12 +128,14 @@ class Subject:
         net: in eval mode.
         run: the run that it belongs to; None for a network of one's own.
         training: in which its weights change; None for a network that stays as it is.
+        random: how many weights are random numbers, as far as known, and how many there are.
     """
 
     name: str
     net: nn.Module
     run: Run | None = None
     training: Training | None = None
+    random: tuple[int, int] = (0, 0)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ export function answerBars(app) {
   };
   return h("div", { class: "answer" },
     h("h3", {}, say("predicted"), h("strong", { class: "verdict" }, best.class, other ? h("span", { class: "second" }, ` · ${other.top[0].class}`) : null)),
+    randomNotes(app),
     h("button", { class: "small read-as", title: say("whyHint"), onclick: () => app.whyOf(prediction.layer, [best.index]) }, say("readAs", best.class)),
     other ? h("p", { class: "versus" }, h("span", { class: "first" }, app.beside.name("")), " · ", h("span", { class: "second" }, app.beside.name("other"))) : null,
     h("ol", { class: "bars" + (other ? " two" : "") + (top.some((one) => one.class.length > 2) ? " named" : "") }, (top.length <= 10 && app.state.network.classes.length <= 10 ? top : prediction.top).map((one) =>
@@ -32,6 +33,14 @@ export function answerBars(app) {
           onclick: () => app.choose({ layer: prediction.layer, unit: [one.index], trail: "new" }),
         }, h("span", { class: "class" }, one.class),
         shares(one))))));
+}
+
+/** That weights are random numbers, for each network of which it is known. */
+export function randomNotes(app) {
+  const { network, beside } = app.state;
+  return [network, beside].filter((one) => one && one.random[0]).map(({ name, random: [some, all] }) =>
+    h("p", { class: "warning", role: "note" }, beside ? `${name}${say("colon")}` : "",
+      say(some === all ? "allRandom" : "someRandom", some.toLocaleString("en-US"), all.toLocaleString("en-US")), " ", h("code", {}, "--weights FILE")));
 }
 
 /** What a training has measured so far, epoch by epoch. */

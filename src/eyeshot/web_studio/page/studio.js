@@ -5,7 +5,7 @@ import { canvasOf, colorOf, isDark, scaleBar } from "./colors.js";
 import { by, h, paced, refill, show } from "./dom.js";
 import { Evidence } from "./evidence.js";
 import { NetworkPanel, tilesOf } from "./network.js";
-import { Brush, DrawingBoard, answerBars, editChips, kernelEditor, learningCurve } from "./play.js";
+import { Brush, DrawingBoard, answerBars, editChips, kernelEditor, learningCurve, randomNotes } from "./play.js";
 import { saveMap, saveNetwork, savePng, saveSum, saveSumDrawing, saveView } from "./saving.js";
 import { Overlay } from "./overlays.js";
 import { UnitPanel } from "./unit.js";
@@ -650,7 +650,7 @@ class Studio {
     this.brush.render();
     const bars = answerBars(this);
     if (this.state.network.digits && this.source.live && !this.board) this.board = new DrawingBoard(this);
-    refill(this.chips, editChips(this));
+    refill(this.chips, bars ? null : randomNotes(this), editChips(this));
     if (this.board && this.play.contains(this.board.canvas)) {
       refill(this.barsPlace, bars);
       return;

@@ -63,6 +63,8 @@ const WORDS = {
     sharesUnknown: "Gradient times input: one of the operators has no second derivative, so it is not known whether the rest holds more than biases.",
     at_top_left: "top left", at_top_middle: "top middle", at_top_right: "top right", at_middle_left: "middle left", at_middle: "middle", at_middle_right: "middle right",
     at_bottom_left: "bottom left", at_bottom_middle: "bottom middle", at_bottom_right: "bottom right",
+    someRandom: "{0} of {1} weights are random numbers: this network is untrained, so do not trust its answer. Give its weights at the start:",
+    allRandom: "All {1} weights are random numbers: this network is untrained, so its answer means nothing. Give its weights at the start:",
     comma: ", ", colon: ": ",
   },
   zh: {
@@ -127,6 +129,8 @@ const WORDS = {
     sharesUnknown: "梯度乘输入：有一个算子没有二阶导数，不知道其余部分是否只来自偏置。",
     at_top_left: "左上", at_top_middle: "上中", at_top_right: "右上", at_middle_left: "左中", at_middle: "正中", at_middle_right: "右中",
     at_bottom_left: "左下", at_bottom_middle: "下中", at_bottom_right: "右下",
+    someRandom: "{1} 个权重中有 {0} 个是随机数：这个网络没有训练过，不要相信它的回答。启动时请给出权重：",
+    allRandom: "全部 {1} 个权重都是随机数：这个网络没有训练过，它的回答没有意义。启动时请给出权重：",
     comma: "，", colon: "：",
   },
 };
