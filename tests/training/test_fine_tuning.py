@@ -97,7 +97,7 @@ def test_weights_of_a_file_and_those_that_fit_nothing(old: Run, tmp_path: Path) 
         tuned(old, tmp_path / "typo", freeze="cnv1")
     with pytest.raises(BadValue, match="nothing is left to learn"):
         tuned(old, tmp_path / "all", freeze="*")
-    with pytest.raises(BadValue, match="backbone_rate without weights"):
+    with pytest.raises(BadValue, match=r"\(backbone_rate\) without weights"):
         train(blobs(), out=tmp_path / "bare", backbone_rate=1e-4, progress=False)
 
 

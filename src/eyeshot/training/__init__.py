@@ -181,7 +181,10 @@ def _train_one(
             if note is not None:
                 progress.say(note)
     elif config.recipe.backbone_rate:
-        raise BadValue("backbone_rate without weights to start with", cure="name them by start")
+        raise BadValue(
+            "--backbone-lr (backbone_rate) without weights to start from",
+            cure="name them with --from (start)",
+        )
     for note in tell(config, data, own):
         progress.say(note)
     if own is not None:
