@@ -6,7 +6,6 @@ to the file of its family, and a test that changes one input position at a time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -27,6 +26,7 @@ from eyeshot.operators import (
 )
 from eyeshot.operators.call import Tensors, called_on_tile, called_whole
 from eyeshot.operators.custom import Positions, custom_operator
+from eyeshot.operators.ranges import bounds_of
 from eyeshot.operators.record import Effort, Operator, Work, borrows, nothing
 from eyeshot.operators.repaired import Repair
 from eyeshot.operators.tile import Box, Computation, Tile, over_bands
@@ -127,24 +127,18 @@ def has_own_form(node: Node) -> bool:
 
 
 _IN_0_TO_1 = frozenset({"sigmoid", "hardsigmoid", "softmax", "_softmax"})
-_SCALES = frozenset({"mul", "div"})
-_MOVE_OR_RESIZE = frozenset(
-    {
-        *(Family.ALIAS, Family.DROPOUT, Family.CROP, Family.RESHAPE, Family.PERMUTE),
-        *(Family.SQUEEZE, Family.UNSQUEEZE, Family.RESIZE),
-    }
-)
-
-
 _ROUNDING = 1e-6
 
 
 def gives_probabilities(graph: Graph, name: str) -> bool:
-    """Whether a node's values are those of a sigmoid or a softmax, moved or resized at most.
+    """Whether a node's values lie between 0 and 1 for every input.
 
-    A mean of such values, as an ensemble's, is one of them.
+    They are those of a sigmoid or a softmax, of ``1 - sigmoid``, of a clamp, or a mean of such
+    answers: a sigmoid of them would never be below one half. No sigmoid and no softmax may be taken
+    of them, by anybody.
     """
-    return abs(_share(graph, name) - 1) < _ROUNDING
+    low, high = bounds_of(graph, name)
+    return low >= -_ROUNDING and high <= 1 + _ROUNDING
 
 
 _HIDES_CURVATURE = frozenset({"detach", *_IN_0_TO_1})
@@ -154,26 +148,6 @@ _HIDES_CURVATURE = frozenset({"detach", *_IN_0_TO_1})
 def hides_curvature(node: Node) -> bool:
     """Whether derivatives in float32 cannot tell that a node bends what passes through it."""
     return node.operator in _HIDES_CURVATURE
-
-
-def _share(graph: Graph, name: str) -> float:
-    """How many times a probability a node's values are; NaN if they are something else."""
-    node = graph.nodes[name]
-    factor = 1.0
-    while len(node.edges) == 1:
-        call = node.call
-        number = call.argument("other") if call else None
-        if node.operator in _SCALES and isinstance(number, int | float) and number > 0:
-            factor *= number if node.operator == "mul" else 1 / number
-        elif node.family not in _MOVE_OR_RESIZE:
-            break
-        node = graph.nodes[node.edges[0].source]
-    if node.operator in _IN_0_TO_1:
-        return factor
-    plain = node.call is not None and node.call.argument("alpha", 1) == 1
-    if plain and node.operator == "add" and len(node.edges) > 1:
-        return factor * sum(_share(graph, edge.source) for edge in node.edges)
-    return math.nan
 
 
 def prepare(node: Node, tensors: Tensors) -> Computation:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eyeshot.axes import Interval
 from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
+from eyeshot.evaluation.classification import has_probabilities
 from eyeshot.explanation import UnitTrace
 from eyeshot.explanation.attribution import attribute_graph, black
 from eyeshot.features.maps import words
@@ -598,7 +599,8 @@ class Session:
         if output.ndim != 2 or (run is not None and run.config.task != "classify"):
             return None
         shares = output[0].double()
-        if not gives_probabilities(look.graph, look.graph.outputs[0]):
+        probable = gives_probabilities(look.graph, look.graph.outputs[0])
+        if not (probable if run is None else has_probabilities(run)):
             shares = shares.softmax(0)
         names = self.subject.classes or tuple(str(i) for i in range(len(shares)))
         order = torch.argsort(shares, descending=True)[:10].tolist()
