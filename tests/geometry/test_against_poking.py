@@ -4,15 +4,17 @@ float64, and the units that move are those whose footprint names the input, elem
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.networks import CHANNELS, examples, graph_or_reject, make_positive, networks, runs_at
-from torch import nn
+from torch import Tensor, nn
 
 from eyeshot.axes import Interval
 from eyeshot.geometry import Fields, footprint, required
@@ -102,3 +104,47 @@ def test_a_region_reads_all_that_its_units_depend_on(
     outside = read.copy()
     outside[tuple(slice(side.lo, side.hi) for side in needed)] = False
     assert not outside.any()
+
+
+class Beside(nn.Module):
+    """A 3 × 3 convolution, with what a function makes of the size of a 7 × 7 convolution's map."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.small = nn.Conv2d(CHANNELS, 2, 3, padding=1)
+        self.large = nn.Conv2d(CHANNELS, 2, 7, padding=3)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.small(x), self.large(x))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: a * torch.ones_like(b),
+        lambda a, b: torch.cat([a, torch.zeros_like(b[:, :1])], 1),
+        lambda a, b: a + torch.full_like(b, 3.0),
+        lambda a, b: torch.cat([a, b.new_zeros(b.shape)], 1),
+        lambda a, b: a + torch.empty_like(b).fill_(1.0),
+        lambda a, b: a + b.fill_(2.0),
+        lambda a, b: a + torch.fill(b, 2.0),
+        lambda a, b: a / F.avg_pool2d(torch.ones_like(b), 5, 1, 2),
+        lambda a, b: a * torch.ones_like(b.mean((2, 3), keepdim=True)),
+        lambda a, b: a.expand(b.shape).type_as(b),
+    ],
+)
+def test_a_map_of_which_only_the_size_is_taken_is_not_seen(
+    function: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    net, size = Beside(function).double(), (9, 9)
+    make_positive(net)
+    graph = graph_or_reject(net, (CHANNELS, *size))
+    layer, moves = graph.outputs[0], poked(net, size)
+    fields = Fields(graph)
+    assert [(one.smallest, one.largest) for one in fields.layer(layer)] == [(3, 3), (3, 3)]
+    for unit in itertools.product(range(9), repeat=2):
+        np.testing.assert_array_equal(footprint(graph, layer, unit), moves[unit])
+        rows, columns = np.nonzero(moves[unit])
+        inside = (Interval(rows.min(), rows.max() + 1), Interval(columns.min(), columns.max() + 1))
+        assert fields.field(layer, unit).inside == inside

@@ -52,7 +52,7 @@ class KnownNumbers(TorchFunctionMode):
             for name, one in members.items()
             if one is not None and _is_small(one) and memory_of(one) is not None
         ]
-        self._places: dict[int, torch.Tensor] = {}
+        self._places: dict[int, tuple[torch.Tensor | None, torch.Tensor]] = {}
         self._first: torch.Tensor | None = None
 
     def __torch_function__(
@@ -150,8 +150,10 @@ class KnownNumbers(TorchFunctionMode):
         members, name, _, _ = self._state[0]
         if members.get(name) is not self._first:
             self._first = members.get(name)
-            self._places = {id(one[0].get(one[1])): one[3] for one in self._state}
-        number = self._places.get(id(tensor))
+            # Each tensor is kept, so that no other gets its id.
+            places = [(one[0].get(one[1]), one[3]) for one in self._state]
+            self._places = {id(one): (one, number) for one, number in places}
+        _, number = self._places.get(id(tensor), (None, None))
         if number is None or number.shape != tensor.shape or tensor._version:
             return None
         return tensor, number, tensor._version

@@ -30,6 +30,7 @@ from eyeshot.geometry.phases import (
 )
 from eyeshot.graph import Graph, Kind, Node
 from eyeshot.language import mark
+from eyeshot.operators.pointwise import fills
 
 EXACT = "exact"
 WHOLE_IMAGE = mark("whole image")
@@ -205,6 +206,8 @@ class Fields:
         lost = next((fields for fields in before if isinstance(fields, str)), None)
         if lost is not None:
             return lost
+        if fills(node):
+            return tuple(_input_axis(n, spatial=False) for n in node.extents)
         axes = []
         for axis, extent in enumerate(node.extents):
             branches = [
@@ -220,13 +223,15 @@ def _input_axis(n: int, spatial: bool) -> _AxisFields:
     places = np.arange(n, dtype=np.int64)
     if spatial:
         return _AxisFields(start(), places, places + 1)
-    # Another input of the network: its units do not see the requested input.
+    # Another input of the network, or a constant: its units do not see the requested input.
     return _AxisFields(None, np.ones_like(places), np.zeros_like(places))
 
 
 def _joined(branches: list[tuple[AxisMap, _AxisFields]], extent: int) -> _AxisFields:
     """The fields along one axis at a node where branches meet."""
     units = np.arange(extent, dtype=np.int64)
+    # A branch that no input reaches, such as ones_like, adds nothing.
+    branches = [one for one in branches if (one[1].lo < one[1].hi).any()] or branches
     bounds = [_bounds(axis, before, units) for axis, before in branches]
     lo = np.minimum.reduce([one[0] for one in bounds])
     hi = np.maximum.reduce([one[1] for one in bounds])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from eyeshot.axes import NO_INPUT, AxisMap, IntArray
 from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.graph import Graph, Kind, Node
+from eyeshot.operators.pointwise import fills
 
 Pair = tuple[IntArray, IntArray]
 
@@ -182,6 +183,8 @@ def footprint(
             raise Unsupported(
                 f"{name}: {graph.nodes[name].reason}", cure="ask about a layer before it"
             )
+        if fills(graph.nodes[name]):
+            continue
         for product in requests.get(name, []):
             for edge in graph.nodes[name].edges:
                 extents = graph.nodes[edge.source].extents

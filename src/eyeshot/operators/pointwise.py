@@ -153,7 +153,8 @@ _SEVERAL_VALUES = """
     max.other min.other minimum ne pow remainder where xlogy __and__ __or__
 """
 _REPAIRED = "add sub mul div rsub true_divide subtract multiply maximum"
-_MADE_ANEW = "clone full_like lift_fresh_copy ones_like to type_as zeros_like _to_copy"
+_MADE_ANEW = "clone lift_fresh_copy to type_as _to_copy"
+_FILLED = "full_like ones_like zeros_like fill zero"
 
 
 def activation(node: Node) -> tuple[str, tuple[float, ...]] | None:
@@ -170,6 +171,13 @@ def activation(node: Node) -> tuple[str, tuple[float, ...]] | None:
         return None
     scalars = tuple(float(argument(node, name)) for name in names[node.operator])
     return node.operator, scalars
+
+
+def fills(node: Node) -> bool:
+    """Whether a node takes the size of a map and none of its values: ``ones_like``."""
+    if node.call is None or node.family is not Family.POINTWISE:
+        return False
+    return node.operator in _FILLED.split() and len(node.call.refs) == 1
 
 
 def adds(node: Node) -> bool:
@@ -198,6 +206,7 @@ OPERATORS = (
     ),
     Operator("prelu", Family.PRELU, prelu_geometry, repair=Repair("input weight", repaired_prelu)),
     Operator(_MADE_ANEW, Family.POINTWISE, pointwise, other_operations=nothing),
+    Operator(_FILLED, Family.POINTWISE, pointwise, other_operations=nothing),
     Operator(
         "alias contiguous detach",
         Family.ALIAS,
