@@ -114,7 +114,7 @@ def opened(browser: Any) -> Iterator[Callable[[str], Any]]:
 
 
 def _check_own(url: str, address: str, errors: list[str]) -> None:
-    own = address.partition("#")[0]
+    own = re.split("[?#]", address)[0]
     if not url.startswith((own, "data:", "blob:", "file:")):
         errors.append(f"asked {url}")
 
@@ -183,6 +183,23 @@ def test_a_cell_is_a_link_one_layer_back_and_crumbs_lead_home(
     shown_value(page, "conv2")
     page.keyboard.press("w")
     page.wait_for_selector(".steps li:last-child button:has-text('x')")
+
+
+def test_keys_keep_the_unit_from_layer_to_layer(opened: Callable[[str], Any], address: str) -> None:
+    page = opened(address + "#layer=relu1&unit=3,12,14")
+    shown_value(page, "relu1")
+    assert "not negative" in page.locator(".unit").inner_text()
+    pane = page.locator("figure.map canvas.pane").bounding_box()
+    page.mouse.move(pane["x"] + pane["width"] * 0.6, pane["y"] + pane["height"] * 0.6)
+    says(page, ".status", "relu1 [3,")
+    page.keyboard.press("]")
+    shown_value(page, "pool1")
+    assert unit_of(page) == (3, 6, 7)
+    says(page, ".status", "pool1 [3,")
+    page.keyboard.press("[")
+    page.keyboard.press("Escape")
+    page.keyboard.press("w")
+    says(page, ".notice", "No unit is chosen")
 
 
 def test_why_7_shows_its_strokes_and_its_lead(
@@ -303,10 +320,32 @@ def test_an_untrained_network_says_so(
         says(page, f"{place} .warning", "20 of 24 weights are random numbers")
 
 
+def test_a_dead_channel_is_a_finding_and_a_share_in_the_language_asked_for(
+    opened: Callable[[str], Any], address: str
+) -> None:
+    page = opened(address + "?lang=zh#layer=relu2&unit=14,6,7")
+    says(page, ".findings", "第 14 个通道：在这幅图像中处处为 0")
+    says(page, ".gallery", "死通道：第 14 个")
+    page.get_by_label("Language").select_option("en")
+    page.wait_for_url("**?lang=en**")
+    says(page, ".findings", "channel 14: 0 everywhere in this picture")
+    found = page.locator(".finding", has_text="channel 14")
+    assert found.locator(".mono").all_text_contents() == [" relu2"], "not at pool2 once more"
+    says(page, ".unit", "is negative, so 0")
+    page.get_by_label("Color by").select_option("dead")
+    says(page, "#layer-relu2 .figure", "6 %")
+    figures = page.locator(".figure:not(:empty)").all_inner_texts()
+    assert figures == ["0 %"] * 3 + ["6 %"] * 2, "of maps; numbers have no channels"
+    assert page.locator(".layer.colored").count() == 2
+
+
 def test_a_drawn_digit_is_read_and_its_address_can_be_opened_again(
     opened: Callable[[str], Any], address: str
 ) -> None:
-    page = opened(address + "#layer=fc2")
+    page = opened(address + "#layer=fc2&unit=1")
+    shown_value(page, "fc2")
+    page.keyboard.press("w")
+    page.wait_for_selector(".steps li")
     board = page.locator("canvas.board")
     board.scroll_into_view_if_needed()
     box = board.bounding_box()
@@ -319,6 +358,16 @@ def test_a_drawn_digit_is_read_and_its_address_can_be_opened_again(
     page.mouse.up()
     page.wait_for_function("() => document.querySelector('.verdict')?.textContent === '1'")
     page.wait_for_function("() => location.hash.includes('picture=')")
+    page.wait_for_function(
+        "() => document.querySelector('.steps .value')?.textContent ==="
+        " Number(Number(document.querySelector('.unit output.value').title).toPrecision(4)) + ''"
+    )
+    assert page.locator(".unit .steps-head").inner_text().split() == [
+        "unit",
+        "value",
+        "next",
+        "adds",
+    ]
     page.get_by_label("Language").select_option("zh")
     says(page, ".dead-mark", "死通道：")
     says(page, ".zooms", "适应窗口")

@@ -164,7 +164,28 @@ def test_why_ends_at_a_pixel(session: Session) -> None:
     assert (names[0], names[-1]) == ("head", "x")
     for before, after in pairwise(steps):
         answer = ask(session, "unit", layer=before["layer"], unit=_text(before["unit"])).data
-        assert after["unit"] in [link["strongest"] for link in answer["links"]]
+        assert after["layer"] in [link["source"] for link in answer["links"]]
+
+
+@pytest.mark.parametrize(("layer", "unit"), [("stem", [2, 7, 5]), ("deep", [4, 3, 6])])
+def test_why_gives_the_share_of_one_unit(
+    session: Session, net: nn.Module, layer: str, unit: list[int]
+) -> None:
+    """Number times gradient, of the unit that gives most; padding and bias are no unit."""
+    look, conv = session.desk.look(Query({})), net.get_submodule(layer)
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is not None
+    (edge,) = look.graph[layer].edges
+    before = look.value(edge.source).clone().requires_grad_()
+    value = conv(before)[(0, *unit)]
+    value.backward()
+    sign = value.detach().sign()
+    adds = (sign * before.detach() * before.grad)[0]
+    most = adds.flatten().argmax().item()
+    along = adds.clamp(min=0).sum() + (sign * conv.bias.detach()[unit[0]]).clamp(min=0)
+    first, second, *_ = ask(session, "why", layer=layer, unit=_text(unit)).data["steps"]
+    assert second["unit"] == [int(at) for at in np.unravel_index(int(most), adds.shape)]
+    assert first["share"] == pytest.approx((adds.max() / along).item(), rel=1e-5)
 
 
 def test_reach_and_field_are_two_sides_of_one_thing(session: Session, net: nn.Module) -> None:
@@ -297,12 +318,35 @@ def test_pictures_strips_and_shares(session: Session, x: Tensor) -> None:
     assert strip.data["of"] == [4, 20, 24]
     dead = ask(session, "dead", edits='{"mute": [["stem", 3]]}').data
     assert dead["channels"]["stem"] == [3]
+    assert dead["begins"] == [], "muted by a person"
     shares = ask(session, "dead").data["shares"]
     assert 0 <= shares["relu"] <= 1
     assert shares["stem"] == 0
+    assert not {"mean", "head", "x"} & shares.keys(), "numbers and pictures have no channels"
     effective = ask(session, "effective", layer="deep", unit="0,4,4")
     assert effective.data["shape"][1:] == [8, 8]
     assert effective.data["max"] > 0
+
+
+def test_a_dead_channel_is_named_where_it_begins() -> None:
+    """Always, if a kernel of zeros leaves a constant; else in this picture only."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 2, 3)
+    ).eval()
+    first = net[0]
+    assert isinstance(first, nn.Conv2d)
+    assert first.bias is not None
+    with torch.no_grad():
+        first.bias[:] = torch.tensor([1.0, -1.0, -9.0, 1.0])
+        first.weight[1] = 0
+    session = Session(Subject("dead", net), [of_tensor(torch.rand(1, 12, 12))])
+    dead = ask(session, "dead").data
+    assert dead["channels"] == {"2": [1, 2], "3": [1, 2]}
+    assert dead["begins"] == [
+        {"layer": "2", "channels": [2], "always": False},
+        {"layer": "2", "channels": [1], "always": True},
+    ]
 
 
 def test_a_training_is_followed(tmp_path: Path) -> None:

@@ -117,13 +117,33 @@ def _strength(part: Part, rule: str, sign: float) -> NDArray[np.float64]:
     return np.asarray(np.where(part.outside, -np.inf, products), np.float64)
 
 
-def strongest(trace: UnitTrace, links: list[Link]) -> Link | None:
-    """The link that gives most to the unit: of a sum, most in the direction of its total."""
+def heaviest(trace: UnitTrace, links: Sequence[Link]) -> tuple[str, Unit, float | None] | None:
+    """The unit that gives most to another, in the direction of its total.
+
+    Returns:
+        Its layer, the unit, and its share of all that is added in that direction, the bias
+        included: 1 where one number decides, as in a maximum or a ReLU; None for a product. None
+        in place of all where no unit gives anything in that direction.
+    """
     extreme = -1.0 if trace.rule == "min" else 1.0
     sign = extreme if trace.rule in ("max", "min") or trace.total >= 0 else -1.0
-    pairs = zip(trace.parts, links, strict=True)
-    sums = [(sign * part.sum, link) for part, link in pairs if link.strongest is not None]
-    return max(sums, key=lambda one: one[0])[1] if sums else None
+    best: tuple[float, str, Unit] | None = None
+    along = max(sign * (trace.bias or 0.0), 0.0)
+    for part, link in zip(trace.parts, links, strict=True):
+        strength = _strength(part, trace.rule, sign)
+        adding = np.where(np.isfinite(strength), strength, 0.0)
+        along += float(np.maximum(adding, 0.0).sum())
+        if link.strongest is None or not strength.size:
+            continue
+        place = np.unravel_index(int(np.nanargmax(strength)), strength.shape)
+        if best is None or strength[place] > best[0]:
+            at = (axis[int(i)] for axis, i in zip(link.axes, place, strict=True))
+            best = float(strength[place]), link.source, (*link.before, *at)
+    if best is None:
+        return None
+    if trace.rule not in ("sum", "mean"):
+        return best[1], best[2], None if trace.rule == "product" else 1.0
+    return (best[1], best[2], best[0] / along) if best[0] > 0 else None
 
 
 OPERATIONS = ("conv", "transpose", "pool", "nearest", "bilinear")

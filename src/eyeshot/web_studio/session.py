@@ -14,7 +14,6 @@ from torch import Tensor
 from eyeshot.axes import Interval
 from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.evaluation.classification import has_probabilities
-from eyeshot.explanation import UnitTrace
 from eyeshot.explanation.attribution import attribute_graph, black
 from eyeshot.features.maps import words
 from eyeshot.geometry import required
@@ -37,8 +36,9 @@ from eyeshot.web_studio.comparing import (
     refuse_layer,
     subtract,
 )
+from eyeshot.web_studio.dead_maps import beginnings
 from eyeshot.web_studio.desk import AnyPicture, Desk, position_of
-from eyeshot.web_studio.links import links_of, strongest, walk
+from eyeshot.web_studio.links import heaviest, links_of, walk
 from eyeshot.web_studio.looks import NO_EDITS, Check, WidePicture, kernel_of, never
 from eyeshot.web_studio.payloads import (
     Payload,
@@ -54,6 +54,7 @@ from eyeshot.web_studio.subjects import Subject, open_picture, painted
 
 MEMORY = 2 * 10**9
 """Bytes of values that a session keeps unless told."""
+_NO_INPUT = "nothing but padding and the bias"
 _WHY = 200
 """Steps that "why" goes back at most."""
 
@@ -471,13 +472,15 @@ class Session:
             except EyeshotError as error:
                 end = str(error)
                 break
-            link = strongest(trace, links_of(look.graph, node, trace))
-            if link is None or link.strongest is None:
-                end = "nothing but padding and the bias"
+            links = links_of(look.graph, node, trace)
+            found = heaviest(trace, links)
+            if found is None:
+                some = any(link.strongest is not None for link in links)
+                end = "no input adds in its direction" if some else _NO_INPUT
                 break
-            steps[-1]["share"] = _share(trace)
-            link = link.moved(seat.shift(link.source))
-            layer, unit = link.source, link.strongest or ()
+            layer, place, share = found
+            steps[-1]["share"] = None if share is None else finite(share)
+            unit = (*place[:1], *map(sum, zip(place[1:], seat.shift(layer), strict=False)))
         return Payload({"steps": steps, "end": end})
 
     def reach(self, query: Query, check: Check) -> Payload:
@@ -540,18 +543,24 @@ class Session:
         return Payload({"id": made})
 
     def dead(self, query: Query, check: Check) -> Payload:
-        """The channels that are zero everywhere in this picture: their share, and which of maps."""
+        """The channels whose maps are zero everywhere in this picture.
+
+        For each layer of maps their share and, where there are some, their numbers. ``begins``
+        names each once, at the layer where it begins, and says whether it is always zero.
+        """
         look = self.desk.look(query)
-        shares: dict[str, float] = {}
-        channels: dict[str, list[int]] = {}
-        for node in look.graph:
-            planes = planes_of(look.value(node.name, check))
-            flat = planes.reshape(-1, 1) if planes.shape[:2] == (1, 1) else planes
-            living = (flat != 0).reshape(len(flat), -1).any(axis=1)
-            shares[node.name] = 1.0 - float(living.mean()) if len(living) else 0.0
-            if len(node.shape) == 4 and not node.is_input and not living.all():
-                channels[node.name] = np.flatnonzero(~living).tolist()
-        return Payload({"shares": shares, "channels": channels})
+        maps = [n for n in look.graph if len(n.shape) == 4 and not n.is_input]
+        dead: dict[str, list[int]] = {}
+        for node in maps:
+            living = (planes_of(look.value(node.name, check)) != 0).any(axis=(1, 2))
+            dead[node.name] = np.flatnonzero(~living).tolist()
+        shares = {node.name: len(dead[node.name]) / max(1, node.shape[1]) for node in maps}
+        channels = {name: places for name, places in dead.items() if places}
+        begins = [
+            {"layer": name, "channels": places, "always": always}
+            for name, always, places in beginnings(look.graph, channels, look.edits.muted)
+        ]
+        return Payload({"shares": shares, "channels": channels, "begins": begins})
 
     def training(self, query: Query, check: Check) -> Payload:
         """How a training that is followed stands; its new weights are taken over on the way."""
@@ -633,14 +642,6 @@ def _labels(
 ) -> Payload:
     data = {"shape": list(shown.shape), "box": list(box), "step": step, **more}
     return Payload(data, np.ascontiguousarray(shown).tobytes())
-
-
-def _share(trace: UnitTrace) -> float | None:
-    """Of all that is added up in the direction of the total, the largest part's share."""
-    sign = -1.0 if trace.total < 0 else 1.0
-    terms = [sign * part.sum for part in trace.parts]
-    total = sum(max(one, 0.0) for one in (*terms, sign * (trace.bias or 0.0)))
-    return finite(max(terms) / total) if total > 0 else None
 
 
 def _is_transposed(node: Node) -> bool:

@@ -28,6 +28,7 @@ export class NetworkPanel {
     const { state } = this.app;
     this.strips.clear();
     this.deadShares = this.deadChannels = null;
+    this.deadBegins = [];
     this.watcher.disconnect();
     if (this.folded === null) {
       this.folded = new Set(state.layers.length > FOLDED_FROM ? this.groups().map((one) => one.name) : []);
@@ -48,7 +49,7 @@ export class NetworkPanel {
         h("p", {}, [say("parameters", count(total.parameters)), say("operations", count(total.multiply_adds))].join(" · ")),
         this.app.beside.summary(),
         h("label", { class: "coloring" }, say("colorBy"), " ", select)),
-      this.findings(),
+      this.findingsPlace = h("div", {}, this.findings()),
       this.list);
     this.fill();
     this.color(this.coloring);
@@ -71,7 +72,7 @@ export class NetworkPanel {
       row.querySelector(".line").insertBefore(h("button", { class: "plain dead-mark", title: `${say("channel")} ${channels.slice(0, 40).join(", ")}${channels.length > 40 ? " …" : ""}`, onclick: (event) => {
         event.stopPropagation();
         app.choose({ layer: name, channel: channels[0] });
-      } }, channels.length > 3 ? say("deadCount", channels.length) : say("deadChannels", channels.join(", "))), row.querySelector(".shape"));
+      } }, deadText(channels)), row.querySelector(".shape"));
     }
   }
 
@@ -79,17 +80,30 @@ export class NetworkPanel {
     const answer = await this.app.ask("dead", {}, { slot: "dead", quiet: true });
     this.deadShares = answer ? answer.data.shares : null;
     this.deadChannels = answer ? answer.data.channels : null;
+    this.deadBegins = answer ? answer.data.begins : [];
+    const open = this.findingsPlace.querySelector("details")?.open;
+    refill(this.findingsPlace, this.findings());
+    if (open) this.findingsPlace.querySelector("details").open = true;
+  }
+
+  /** Channels that are zero everywhere, each where it begins, written as findings are. */
+  deadFindings() {
+    return this.deadBegins.map(({ layer, channels, always }) => {
+      const named = channels.slice(0, 12).join(", ") + (channels.length > 12 ? " …" : "");
+      return { severity: "note", title: say("deadTitle"), layer, channel: channels[0],
+        cause: say(always ? "deadAlways" : "deadHere", named), cure: say(always ? "deadAlwaysCure" : "deadHereCure") };
+    });
   }
 
   findings() {
-    const { findings } = this.app.state;
+    const findings = [...this.app.state.findings, ...this.deadFindings()];
     if (!findings.length) return null;
     const worst = findings.some((one) => one.severity === "error") ? "error"
       : findings.some((one) => one.severity === "warning") ? "warning" : "note";
     return h("details", { class: "findings " + worst, open: worst === "error" },
       h("summary", {}, `${say("findingsTitle")}${say("colon")}${findings.length}`),
       findings.map((one) => h("div", { class: "finding " + one.severity },
-        h("button", { class: "plain", onclick: () => this.app.choose({ layer: one.layer }) },
+        h("button", { class: "plain", onclick: () => this.app.choose({ layer: one.layer, channel: one.channel ?? null }) },
           h("strong", {}, one.title), h("span", { class: "mono" }, " ", one.layer)),
         h("p", {}, one.cause), h("p", { class: "cure" }, one.cure))));
   }
@@ -155,7 +169,7 @@ export class NetworkPanel {
     h("div", { class: "line" },
       h("strong", { class: "name" }, group ? layer.name.slice(group.name.length + 1) : layer.name),
       h("span", { class: "kind" }, layer.input ? say("input") : kindOf(layer.title)), marks, this.app.beside.flag(layer.name),
-      h("span", { class: "shape" }, by(layer.shape))),
+      layer.minor ? h("span", { class: "figure" }) : null, h("span", { class: "shape" }, by(layer.shape))),
     layer.minor ? null : h("div", { class: "facts" }, [field, this.options(layer), cost].filter(Boolean).join(" · "),
       h("span", { class: "figure" })),
     strip);
@@ -306,7 +320,9 @@ export class NetworkPanel {
 
   async color(name) {
     this.coloring = name;
-    if (name === "dead" && !this.deadShares) await this.askDead();
+    this.list.classList.toggle("by-color", name !== "nothing");
+    if ((name === "dead" || name === "findings") && !this.deadShares) await this.askDead();
+    if (this.coloring !== name) return; // another was chosen meanwhile
     const { layers } = this.app.state;
     const values = layers.map((one) => this.value(one));
     const largest = Math.max(...values.map((one) => (one ? one[0] : 0)), 1e-12);
@@ -317,7 +333,7 @@ export class NetworkPanel {
       row.classList.toggle("colored", Boolean(found && found[0] > 0));
       bar.style.setProperty("--share", found ? String(Math.sqrt(found[0] / largest)) : "0");
       const figure = row.querySelector(".figure");
-      if (figure) figure.textContent = found && name !== "findings" ? found[1] : "";
+      if (figure) figure.textContent = found && name !== "findings" && (found[0] > 0 || !layer.minor) ? found[1] : "";
     });
   }
 
@@ -333,10 +349,18 @@ export class NetworkPanel {
         const share = (this.deadShares || {})[layer.name];
         return share === undefined ? null : [share, Math.round(100 * share) + " %"];
       }
-      case "findings": return [layer.findings.length, String(layer.findings.length)];
+      case "findings": {
+        const found = layer.findings.length + this.deadBegins.filter((one) => one.layer === layer.name).length;
+        return [found, String(found)];
+      }
       default: return null;
     }
   }
+}
+
+/** Which channels are dead, or how many where they are many. */
+export function deadText(channels) {
+  return channels.length > 3 ? say("deadCount", channels.length) : say("deadChannels", channels.join(", "));
 }
 
 /** The tiles of a strip, each on a canvas. */

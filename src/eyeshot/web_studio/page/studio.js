@@ -4,7 +4,7 @@ import { Beside } from "./beside.js";
 import { canvasOf, colorOf, isDark, scaleBar } from "./colors.js";
 import { by, h, paced, refill, show } from "./dom.js";
 import { Evidence } from "./evidence.js";
-import { NetworkPanel, tilesOf } from "./network.js";
+import { NetworkPanel, deadText, tilesOf } from "./network.js";
 import { Brush, DrawingBoard, answerBars, editChips, kernelEditor, learningCurve, randomNotes } from "./play.js";
 import { saveMap, saveNetwork, savePng, saveSum, saveSumDrawing, saveView } from "./saving.js";
 import { Overlay } from "./overlays.js";
@@ -28,6 +28,8 @@ class Studio {
     this.twin = null; // the same unit of the other network
     this.boxes = null;
     this.trail = [];
+    this.chain = null; // why the unit has its value
+    this.chained = false; // whether that is shown
     this.beside = new Beside(this);
     this.edits = { mute: [], set: [] };
     this.difference = false;
@@ -53,7 +55,7 @@ class Studio {
     const asked = this.recall();
     this.setTheme(asked.theme || stored("theme") || "");
     const first = document.documentElement.dataset.language || navigator.language || "";
-    speak(asked.language || stored("language") || first.slice(0, 2));
+    speak(...[asked.language, this.languageInAddress(), stored("language"), first].filter(Boolean));
     this.root.classList.add("eyeshot-studio");
     this.frame();
     document.addEventListener("keydown", (event) => this.key(event));
@@ -137,9 +139,20 @@ class Studio {
     refill(place, h("strong", {}, say("error")), h("span", {}, error.message),
       error.cure ? h("span", { class: "faint" }, error.cure) : null,
       h("button", { class: "plain", "aria-label": say("close"), onclick: () => { place.hidden = true; } }, "×"));
-    place.hidden = false;
+    this.showNotice(12000);
+  }
+
+  /** Say something that is no error. */
+  note(text) {
+    refill(this.notices, h("span", {}, text));
+    this.showNotice(5000, true);
+  }
+
+  showNotice(time, plain = false) {
+    this.notices.classList.toggle("plain-note", plain);
+    this.notices.hidden = false;
     clearTimeout(this.noticeTimer);
-    this.noticeTimer = setTimeout(() => { place.hidden = true; }, 12000);
+    this.noticeTimer = setTimeout(() => { this.notices.hidden = true; }, time);
   }
 
   // -- choosing --------------------------------------------------------------------------------
@@ -232,7 +245,9 @@ class Studio {
       this.ask("unit", asked, { slot: "unit", show: this.source.live ? null : () => this.complain({ message: say("notInFile") }) }),
       this.beside.has(layer) ? this.ask("unit", { ...asked, of: this.beside.of("unit") ? "" : "other" }, { slot: "twin", quiet: true }) : null]);
     if (!answer) return;
+    this.chained = this.chained && trail === "keep" && this.unit && this.unit.layer === layer && String(this.unit.unit) === String(unit);
     this.unit = answer.data;
+    this.chain = null; // of other numbers
     this.twin = twin && twin.data;
     this.unitPanel.all = false;
     this.boxes = Object.fromEntries(Object.entries(answer.data.boxes).filter(([, box]) => box && box.length === 2));
@@ -250,10 +265,13 @@ class Studio {
     if (this.effective) this.showEffective(true);
     if (this.vectorPlace) this.markVector();
     this.remembers();
+    if (this.chained) await this.why();
   }
 
   closeUnit() {
     this.unit = null;
+    this.chain = null;
+    this.chained = false;
     this.twin = null;
     this.boxes = null;
     this.trail = [];
@@ -274,9 +292,16 @@ class Studio {
   }
 
   async why() {
-    if (!this.unit) return;
-    const answer = await this.ask("why", { layer: this.unit.layer, unit: this.unit.unit.join(",") }, { slot: "why" });
-    if (answer) this.unitPanel.showWhy(answer.data);
+    const { unit } = this;
+    if (!unit) {
+      this.note(say("chooseUnit"));
+      return;
+    }
+    this.chained = true; // and after each change of the picture or the network again
+    const answer = await this.ask("why", { layer: unit.layer, unit: unit.unit.join(",") }, { slot: "why" });
+    if (!answer || this.unit !== unit) return;
+    this.chain = answer.data;
+    this.unitPanel.showWhy(true);
   }
 
   async edited() {
@@ -398,6 +423,7 @@ class Studio {
   async refreshMap(again = false) {
     const layer = this.layerNamed(this.chosen.layer);
     this.lattice = new Lattice(layer, this.state.picture.size);
+    this.hoverAgain();
     if (!this.state.network.runs) {
       this.mapPane.show([]);
       this.renderMapHead(null);
@@ -433,10 +459,16 @@ class Studio {
     this.mapKey = key;
     const signed = (answer.data.min ?? 0) < 0;
     const most = Math.max(Math.abs(answer.data.min ?? 0), Math.abs(answer.data.max ?? 0)) || 1;
-    this.map = { ...answer.data, numbers: numbersOf(answer), signed, most };
+    this.map = { ...answer.data, of: this.mapOf(), numbers: numbersOf(answer), signed, most };
     this.mapPane.show([numbersPicture(this.map.numbers, answer.data.shape, answer.data.box, this.lattice, answer.data.step, most, signed)]);
     this.renderMapHead(this.map);
     this.drawMarks();
+    this.hoverAgain();
+  }
+
+  /** What the shown map is of. */
+  mapOf() {
+    return `${this.chosen.layer} ${this.chosen.channel}`;
   }
 
   /** Why there is no map here, and what can be done. */
@@ -493,6 +525,7 @@ class Studio {
 
   hover(row, column) {
     if (!this.state) return;
+    this.pointer = [row, column];
     const layer = this.layerNamed(this.chosen.layer);
     const found = this.lattice && this.lattice.spatial ? this.lattice.unit(row, column) : null;
     this.hovered = found;
@@ -512,7 +545,7 @@ class Studio {
     if (over) told.push(over);
     const adds = this.evidence.textAt(row, column);
     if (adds) told.push(adds);
-    if (found && this.map && this.map.shape) {
+    if (found && this.map && this.map.shape && this.map.of === this.mapOf()) {
       const { box, step, shape, numbers } = this.map;
       const [i, j] = [Math.floor((found[0] - box[0]) / step), Math.floor((found[1] - box[2]) / step)];
       if (i >= 0 && j >= 0 && i < shape[1] && j < shape[2]) {
@@ -523,8 +556,13 @@ class Studio {
     this.drawMarks();
   }
 
+  /** The pointer stands where it stood, over another map now. */
+  hoverAgain() {
+    if (this.pointer) this.hover(...this.pointer);
+  }
+
   leave() {
-    this.hovered = null;
+    this.hovered = this.pointer = null;
     this.status.textContent = "";
     this.drawMarks();
   }
@@ -538,13 +576,13 @@ class Studio {
   }
 
   /** Of a page without a server the nearest unit that it holds; any unit otherwise. */
-  inFile(unit) {
+  inFile(unit, layer = this.chosen.layer, only = false) {
     if (this.source.live) return unit;
-    const all = this.source.units.get(this.chosen.layer) || [];
+    const all = this.source.units.get(layer) || [];
     const here = all.filter((one) => one[0] === unit[0] || unit.length === 1);
     const held = here.length ? here : all; // of another channel, if this one has none
     const far = (one) => Math.hypot(...one.map((at, axis) => at - unit[axis]));
-    return held.sort((a, b) => far(a) - far(b))[0] || unit;
+    return held.sort((a, b) => far(a) - far(b))[0] || (only ? null : unit);
   }
 
   /** The pixel in the middle of the chosen unit, or of the view. */
@@ -563,7 +601,7 @@ class Studio {
     const answer = await this.ask("reach", { pixel: pixel.join(",") }, { slot: "reach" });
     if (!answer) return;
     this.reached = answer.data;
-    this.unit = this.twin = null;
+    this.unit = this.twin = this.chain = null;
     this.boxes = Object.fromEntries(Object.entries(answer.data.boxes).filter(([, [a, b]]) => a[1] > a[0] && b[1] > b[0]));
     this.networkPanel.mark();
     this.drawMarks();
@@ -682,7 +720,7 @@ class Studio {
       onclick: () => this.choose({ channel, unit: this.unit && this.unit.layer === layer.name && this.unit.unit.length === 3 ? [channel, ...this.unit.unit.slice(1)] : null }),
     }, asElement(tile), h("span", {}, channel)));
     refill(this.gallery, h("header", {}, h("h3", {}, layer.name),
-      h("span", { class: "faint" }, say("mapsOf", channels, by([high, wide])) + (data.dead.length ? ` · ${say("deadCount", data.dead.length)}` : "") + (this.state.picture.wide ? ` · ${say("aroundView")}` : "")),
+      h("span", { class: "faint" }, say("mapsOf", channels, by([high, wide])) + (data.dead.length ? ` · ${deadText(data.dead)}` : "") + (this.state.picture.wide ? ` · ${say("aroundView")}` : "")),
       h("span", { class: "space" }),
       this.changeButtons = h("span", { class: "changes" }),
       h("label", { class: "faint" }, say("range"), " ", h("select", { disabled: !this.source.live, onchange: (event) => { this.ownScale = event.target.value === "own"; this.refreshGallery(); } },
@@ -787,8 +825,20 @@ class Studio {
     this.remembers();
   }
 
+  /** "zh" of ?lang=zh. */
+  languageInAddress() {
+    const asked = new URLSearchParams(this.options.address ? location.search : "");
+    return asked.get("lang") || asked.get("language");
+  }
+
   setLanguage(name) {
     speak(name);
+    if (this.languageInAddress()) { // the address names the language that is spoken now
+      const asked = new URLSearchParams(location.search);
+      asked.delete("language");
+      asked.set("lang", name);
+      history.replaceState(null, "", `?${asked}${location.hash}`);
+    }
     store("language", name);
     document.documentElement.lang = name;
     this.renderAll();
@@ -869,7 +919,7 @@ class Studio {
     return {
       "[": () => this.stepLayer(-1), "]": () => this.stepLayer(1), ",": () => this.stepChannel(-1), ".": () => this.stepChannel(1),
       "+": () => this.viewport.zoom(1.5), "=": () => this.viewport.zoom(1.5), "-": () => this.viewport.zoom(1 / 1.5), 0: () => this.viewport.fit(),
-      r: () => this.reach(...this.pixelThere()), w: () => this.why(), m: () => this.toggleMute(), p: () => { if (this.unit) this.evidence.toggle(!this.evidence.on); }, e: () => this.showEffective(!this.effective),
+      r: () => this.reach(...this.pixelThere()), w: () => this.why(), m: () => this.toggleMute(), p: () => { if (this.unit) this.evidence.toggle(!this.evidence.on); else this.note(say("chooseUnit")); }, e: () => this.showEffective(!this.effective),
       b: () => this.beside.next(),
       d: () => { this.showDifference(!this.difference); this.renderPlay(); },
       Backspace: () => { if (this.trail.length > 1) this.backTo(this.trail.length - 2); },
@@ -894,7 +944,24 @@ class Studio {
     const { layers } = this.state;
     const at = layers.findIndex((one) => one.name === this.chosen.layer);
     const next = layers[at + by_];
-    if (next) this.choose({ layer: next.name });
+    if (!next) return;
+    const had = this.unit && this.unit.layer === this.chosen.layer;
+    const unit = had ? this.unitAtSamePlace(next) : null;
+    if (had && !unit) this.note(say("noUnitThere", next.name));
+    this.choose({ layer: next.name, unit });
+  }
+
+  /** The unit of another layer that lies where the chosen unit lies on the picture; null if none does. */
+  unitAtSamePlace(layer) {
+    const { unit } = this.unit;
+    const from = this.layerNamed(this.unit.layer);
+    let found = null;
+    if (from.spatial && layer.spatial && unit.length === 3) {
+      const box = new Lattice(from, this.state.picture.size).box(unit[1], unit[1] + 1, unit[2], unit[2] + 1);
+      const place = new Lattice(layer, this.state.picture.size).nearest((box[0] + box[1]) / 2, (box[2] + box[3]) / 2);
+      found = [Math.min(unit[0], layer.planes[0] - 1), ...place];
+    } else if (!from.spatial && String(from.shape) === String(layer.shape)) found = unit;
+    return found && this.inFile(found, layer.name, true);
   }
 
   stepChannel(by_) {

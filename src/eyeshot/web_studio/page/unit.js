@@ -28,6 +28,7 @@ export class UnitPanel {
       this.app.evidence.block(unit),
       unit.trace ? this.sum(unit) : h("p", { class: "refusal" }, unit.refusal || ""),
       h("div", { class: "why" }));
+    this.showWhy();
   }
 
   empty() {
@@ -131,10 +132,21 @@ export class UnitPanel {
     return h("div", { class: "block" },
       h("div", { class: "heading" }, h("h3", {}, say("theSum")),
         h("button", { class: "small", title: say("whyHint"), onclick: () => this.app.why() }, say("why"))),
-      h("p", { class: "faint" }, say("rule_" + trace.rule, show(trace.divisor))),
+      h("p", { class: "faint" }, this.rule(unit)),
       trace.parts.length ? table : null,
       twin && twin.trace && !twins ? h("p", { class: "faint" }, say("termsDiffer")) : null,
       h("p", { class: "faint check-line" }, say("ofNetwork", String(trace.network_value))));
+  }
+
+  /** How the number comes from its terms, in a sentence. */
+  rule({ trace, operator }) {
+    const { rule, parts } = trace;
+    if (rule === "value" && parts.length === 1 && /^relu_?$/i.test(operator)) {
+      return say(parts[0].sum < 0 ? "rule_relu_negative" : "rule_relu_positive", show(parts[0].sum));
+    }
+    if (rule !== "sum") return say("rule_" + rule, show(trace.divisor));
+    if (parts.some((part) => Array.isArray(part.kernel))) return say("rule_sum_kernel");
+    return say(parts.some((part) => part.kernel !== null) ? "rule_sum_weight" : "rule_sum");
   }
 
   /** How many terms are written, the largest first. */
@@ -279,18 +291,24 @@ export class UnitPanel {
   }
 
   /** The way of the largest contributions, once it is known. */
-  showWhy(answer) {
+  showWhy(reveal = false) {
     const place = this.root.querySelector(".why");
-    if (!place) return;
-    const { steps, end } = answer;
+    if (!place || !this.app.chain) return;
+    const { steps, end } = this.app.chain;
     refill(place, h("div", { class: "block" }, h("h3", {}, say("whyTitle")),
       h("p", { class: "faint" }, say("shareHint")),
+      h("p", { class: "steps-head faint" }, h("span", {}, say("whyUnit")), h("span", {}, say("whyValue")),
+        h("span", {}, say("whyShare"))),
       h("ol", { class: "steps" }, steps.map((one) => h("li", {},
         h("button", { class: "link", onclick: () => this.app.follow(one.layer, one.unit) },
           one.layer, h("span", { class: "mono" }, ` [${one.unit.join(", ")}]`)),
         h("span", { class: "mono value" }, show(one.value)),
-        h("span", { class: "faint" }, one.share ? `${Math.round(100 * one.share)} %` : "")))),
+        h("span", { class: "faint" }, one.share ? percent(one.share) : "")))),
       end ? h("p", { class: "faint" }, say("whyEnd", phrase(end))) : null));
-    place.scrollIntoView({ block: "nearest" });
+    if (reveal) place.scrollIntoView({ block: "nearest" });
   }
+}
+
+function percent(share) {
+  return share < 0.005 ? "< 1 %" : `${Math.round(100 * share)} %`;
 }

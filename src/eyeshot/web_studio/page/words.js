@@ -5,10 +5,14 @@ const WORDS = {
     network: "Network", look: "Look", playground: "Kernel playground", picture: "Picture",
     layers: "{0} layers", parameters: "{0} parameters", operations: "{0} multiply-adds",
     colorBy: "Color by", nothing: "nothing", field: "field", cost: "multiply-adds", memory: "memory",
-    parametersOf: "parameters", dead: "dead channels", findings: "findings",
+    parametersOf: "parameters", dead: "share of dead channels", findings: "findings",
     sees: "sees {0}", seesAll: "sees everything", wholeImage: "whole image", channel: "channel",
     channels: "channels", mapsOf: "{0} maps of {1}", numbersOf: "{0} numbers", allMaps: "All maps",
-    deadCount: "{0} dead", deadChannels: "dead: channel {0}", unit: "Unit", noUnit: "Click a map to see what that unit sees, and the sum behind its number.",
+    deadCount: "{0} dead", deadChannels: "dead: channel {0}", deadTitle: "dead channels",
+    deadHere: "channel {0}: 0 everywhere in this picture", deadAlways: "channel {0}: 0 everywhere, for every picture: the weights leave only a constant",
+    deadHereCure: "another picture may wake it: look at more pictures before you remove it", deadAlwaysCure: "remove it here and in the layers that read it",
+    chooseUnit: "No unit is chosen. Click a map, or press an arrow key.", noUnitThere: "No unit is chosen: {0} has none at the same place.",
+    unit: "Unit", noUnit: "Click a map to see what that unit sees, and the sum behind its number.",
     noUnitMore: "Or click the picture: the unit above that pixel is chosen.",
     whatItSees: "What it sees", theSum: "The sum", rows: "rows {0}", columns: "columns {0}", and: "and",
     padding: "padding", touches: "It reaches {0} beyond the picture: zeros or other padding stand there.",
@@ -17,7 +21,9 @@ const WORDS = {
     effectiveLegend: "size of the gradient at each pixel", effectiveHint: "The size of the gradient at each pixel: within the box, most of it often lies near the middle.",
     patch: "input", kernel: "kernel", product: "sum", bias: "bias", total: "total", others: "{0} more",
     showAll: "show all {0}", rest: "the other {0}", ofNetwork: "the network's own value: {0}",
-    rule_sum: "Each input channel's patch times its kernel, added up.", rule_max: "The largest of the cells.",
+    rule_sum: "The numbers at this place, added up.", rule_sum_kernel: "Each input channel's patch times its kernel, added up.",
+    rule_sum_weight: "Each input number times its weight, added up.", rule_relu_negative: "ReLU: {0} is negative, so 0.",
+    rule_relu_positive: "ReLU: {0} is not negative, so it stays.", rule_max: "The largest of the cells.",
     rule_min: "The smallest of the cells.", rule_mean: "The cells added up, divided by {0}.",
     rule_product: "All numbers multiplied.", rule_value: "The operator's value for this number.",
     rule_copy: "A copy of one number.", why: "Why?", whyHint: "Follow the largest contributions back to a pixel",
@@ -47,7 +53,8 @@ const WORDS = {
     compare: "Compare", differenceOf: "difference", compared: "beside {0}: {1} of {2} layers can be compared",
     noTwin: "{0} has no layer {1}", otherShape: "in {0}, {1} is {2}", bothSums: "Both sums", termsDiffer: "The two sums have different terms.",
     differOf: "different answers: {0} of {1} pixels in view", differs: "different answers", agrees: "the same answer",
-    weight: "weight", shareHint: "The largest term of each sum, back to a pixel: its value, and its part of all terms that push the same way.",
+    weight: "weight", shareHint: "From each unit to the one unit whose number times its weight adds most, back to a pixel. The share is what that next unit adds, of all that pushes in the same direction, bias included.",
+    whyUnit: "unit", whyValue: "value", whyShare: "next adds",
     evidence: "What each pixel adds", evidenceHint: "Each pixel's brightness above black, times the gradient: with the rest they add up to the number.",
     againstNext: "against the runner-up", againstNone: "this score alone", againstOne: "against {0}", adds: "adds",
     leads: "{0} leads {1} by {2}", isBehind: "{0} is behind {1} by {2}", scoreOf: "{0}: {1}", thirds: "Added by each third of the picture",
@@ -71,10 +78,14 @@ const WORDS = {
     network: "网络", look: "观察", playground: "卷积核演练", picture: "图像",
     layers: "{0} 层", parameters: "{0} 个参数", operations: "{0} 次乘加",
     colorBy: "着色", nothing: "无", field: "感受野", cost: "乘加次数", memory: "内存",
-    parametersOf: "参数", dead: "死通道", findings: "问题",
+    parametersOf: "参数", dead: "死通道比例", findings: "问题",
     sees: "看到 {0}", seesAll: "看到全部", wholeImage: "整幅图像", channel: "通道",
     channels: "个通道", mapsOf: "{0} 张特征图，大小 {1}", numbersOf: "{0} 个数", allMaps: "全部特征图",
-    deadCount: "{0} 个死通道", deadChannels: "死通道：第 {0} 个", unit: "单元", noUnit: "点击特征图，查看该单元看到什么，以及它的数值由哪些项相加而成。",
+    deadCount: "{0} 个死通道", deadChannels: "死通道：第 {0} 个", deadTitle: "死通道",
+    deadHere: "第 {0} 个通道：在这幅图像中处处为 0", deadAlways: "第 {0} 个通道：对任何图像都处处为 0，权重只留下一个常数",
+    deadHereCure: "换一幅图像可能就不为 0：删除之前先看更多图像", deadAlwaysCure: "从这一层和读取它的各层中删除",
+    chooseUnit: "没有选中单元。请点击特征图，或按方向键。", noUnitThere: "没有选中单元：{0} 在同一位置没有单元。",
+    unit: "单元", noUnit: "点击特征图，查看该单元看到什么，以及它的数值由哪些项相加而成。",
     noUnitMore: "也可以点击图像：选中该像素对应的单元。",
     whatItSees: "它看到什么", theSum: "求和", rows: "行 {0}", columns: "列 {0}", and: "和",
     padding: "填充", touches: "它超出图像（{0}）：那里是零或其他填充。",
@@ -83,7 +94,9 @@ const WORDS = {
     effectiveLegend: "每个像素处梯度的大小", effectiveHint: "每个像素处梯度的大小：方框之内，往往只有中间部分影响较大。",
     patch: "输入", kernel: "卷积核", product: "部分和", bias: "偏置", total: "总和", others: "另有 {0} 项",
     showAll: "全部 {0} 项", rest: "其余 {0} 项", ofNetwork: "网络自身的值：{0}",
-    rule_sum: "每个输入通道的局部块乘以卷积核，再相加。", rule_max: "各单元格中的最大值。",
+    rule_sum: "同一位置的各个数相加。", rule_sum_kernel: "每个输入通道的局部块乘以卷积核，再相加。",
+    rule_sum_weight: "每个输入数乘以它的权重，再相加。", rule_relu_negative: "ReLU：{0} 是负数，所以为 0。",
+    rule_relu_positive: "ReLU：{0} 不是负数，保持不变。", rule_max: "各单元格中的最大值。",
     rule_min: "各单元格中的最小值。", rule_mean: "各单元格之和除以 {0}。",
     rule_product: "所有数相乘。", rule_value: "算子对这个数给出的值。",
     rule_copy: "某一个数的副本。", why: "为什么？", whyHint: "沿最大的贡献一直追溯到像素",
@@ -113,7 +126,8 @@ const WORDS = {
     compare: "比较", differenceOf: "差异", compared: "与 {0} 对照：{2} 层中有 {1} 层可以比较",
     noTwin: "{0} 没有 {1} 层", otherShape: "{0} 的 {1} 是 {2}", bothSums: "两个求和", termsDiffer: "两个求和的项不同。",
     differOf: "回答不同：视野内 {1} 个像素的 {0}", differs: "回答不同", agrees: "回答相同",
-    weight: "权重", shareHint: "每个求和中最大的一项，一直追溯到像素：它的值，以及它在所有同方向的项中所占的比例。",
+    weight: "权重", shareHint: "从每个单元走到“数值乘以权重”贡献最大的那一个单元，一直追溯到像素。比例是下一行的单元的贡献占所有同方向贡献（包括偏置）的多少。",
+    whyUnit: "单元", whyValue: "值", whyShare: "下一行占",
     evidence: "每个像素的贡献", evidenceHint: "每个像素高出黑色的亮度乘以梯度：与其余部分相加，正好是这个数。",
     againstNext: "与第二名比较", againstNone: "只看这个得分", againstOne: "与 {0} 比较", adds: "贡献",
     leads: "{0} 领先 {1}，相差 {2}", isBehind: "{0} 落后于 {1}，相差 {2}", scoreOf: "{0}：{1}", thirds: "图像九个部分各自的贡献",
@@ -146,7 +160,7 @@ const KINDS = {
 // What the server calls pictures, and what was done to them.
 const PHRASES = {
   drawing: "手写", "test pattern": "测试图案", "painted on": "已涂画", "no picture was given": "没有给出图像",
-  "nothing but padding and the bias": "只剩填充和偏置",
+  "nothing but padding and the bias": "只剩填充和偏置", "no input adds in its direction": "没有输入朝这个方向贡献",
 };
 
 let language = "en";
@@ -154,9 +168,9 @@ let language = "en";
 /** The languages, each by its own name. */
 export const LANGUAGES = { en: "English", zh: "中文" };
 
-/** Choose one. */
-export function speak(name) {
-  language = WORDS[name] ? name : "en";
+/** Choose the first of these that is known. */
+export function speak(...names) {
+  language = names.map((one) => one.slice(0, 2)).find((one) => WORDS[one]) || "en";
 }
 
 export function spoken() {
