@@ -21,6 +21,7 @@ from eyeshot.pictures import (
     png_bytes,
     tiles,
 )
+from eyeshot.pictures.fields import draw_shares
 from eyeshot.pictures.tiles import font_for
 
 
@@ -153,3 +154,17 @@ def test_curves_keep_their_order_and_leave_out_what_is_not_finite() -> None:
     assert places == sorted(places)
     assert [y for _, y in places] == sorted((y for _, y in places), reverse=True)
     assert "%" in text
+
+
+@pytest.mark.parametrize(("side", "asked"), [(64, (137, -64)), (4, (137, 137))])
+def test_shares_have_the_color_of_their_number_or_of_a_small_square(
+    side: int, asked: tuple[int, int]
+) -> None:
+    """Red less blue is 137 at the full color of what raises, -128 at the other, 0 in gray."""
+    shares = np.zeros((4, 4))
+    shares[1, 1:3] = [1, -0.5]
+    drawn = draw_shares(np.full((4, 4, 3), 90, np.uint8), shares, side=side).astype(int)
+    step = side // 4
+    seen = drawn[step // 2 :: step, step // 2 :: step]
+    tints = (seen[..., 0] - seen[..., 2])[1:3, 1:3]
+    np.testing.assert_allclose(tints, [asked, (0, 0)], atol=1)

@@ -247,7 +247,7 @@ TINT = """(canvas, [high, wide]) => {
 def tints(page: Any, shares: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Those that are seen, and those that shares ask for."""
     sizes = np.sort(np.abs(shares[shares != 0]))
-    alpha = np.minimum(1, np.abs(shares) / sizes[int(0.99 * (len(sizes) - 1))])
+    alpha = np.minimum(1, np.abs(shares) / sizes[-1 - len(sizes) // 20])
     seen = page.locator("figure:not(.map) canvas.pane").evaluate(TINT, list(shares.shape))
     return np.stack([np.reshape(seen, shares.shape), alpha * np.where(shares > 0, 137, -128)])
 
@@ -489,8 +489,10 @@ def test_other_networks_show_the_same_numbers(opened: Callable[[str], Any], name
         trace = eyeshot.explain(net, x, layer=layer, unit=unit_of(page))
         assert value == trace.network_value
         assert page.locator(".arcs path").count() > 0
+        page.locator(".evidence input").check()
         page.get_by_label("Overlay").select_option("prediction")
-        page.wait_for_selector(".swatches")
+        page.wait_for_selector(".overlay .swatches")
+        assert not page.locator(".evidence input").is_checked(), "one at a time"
         picture = page.locator("canvas.pane").first
         middle = picture.bounding_box()
         picture.hover(position={"x": middle["width"] / 2 + 2, "y": middle["height"] / 2 + 2})

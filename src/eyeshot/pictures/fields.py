@@ -7,6 +7,7 @@ color-blind readers.
 from __future__ import annotations
 
 import colorsys
+import math
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ Box = tuple[tuple[int, int], tuple[int, int]]
 _BOX_COLOR, _EDGE_COLOR = (255, 80, 40), (120, 120, 132)
 _PADDING_LIGHT, _PADDING_DARK = (226, 226, 232), (206, 206, 214)
 _DIM = 0.55  # how much of the picture is left outside the box
+_BELOW_SHARES = 0.35  # and below the colors of shares
 _STRIPE = 6
+_SEEN = 4  # pixels on the screen that a color takes at least
 _SQUARES_FROM = 3
 
 
@@ -75,18 +78,30 @@ def draw_shares(
 
     Args:
         picture: as for :func:`draw_field`; it shows in gray below.
-        shares: (H, W); the largest has the full color.
+        shares: (H, W). The color grows with the number and is full for the largest twentieth; 0
+            has none. Where pixels are too small to be seen, a color is the sum of a square of them.
         side: as for :func:`draw_field`.
 
     Returns:
         (h, w, 3) uint8.
     """
     finite = np.nan_to_num(shares, nan=0.0, posinf=0.0, neginf=0.0)
-    strength = np.sqrt(np.abs(finite) / (float(np.abs(finite).max(initial=0.0)) or 1.0))[..., None]
-    color = np.where(finite[..., None] > 0, RAISES, LOWERS)
-    gray = _as_rgb(picture).mean(axis=2, keepdims=True) * _DIM
+    sums = _summed(finite, 2 ** max(0, math.ceil(math.log2(_SEEN * max(finite.shape) / side))))
+    sizes = np.sort(np.abs(sums[sums != 0]))
+    full = float(sizes[-1 - len(sizes) // 20]) if len(sizes) else 1.0
+    strength = (np.minimum(1, np.abs(sums) / full) * (finite != 0))[..., None]
+    color = np.where(sums[..., None] > 0, RAISES, LOWERS)
+    gray = _as_rgb(picture).mean(axis=2, keepdims=True) * _BELOW_SHARES
     mixed = gray * (1 - strength) + color * strength
-    return _framed(np.rint(mixed).astype(np.uint8), None, side)
+    return _framed(np.rint(mixed).astype(np.uint8), None, side, sharp=True)
+
+
+def _summed(numbers: NDArray[np.floating], block: int) -> NDArray[np.floating]:
+    """Each number replaced by the sum over its square of ``block`` by ``block``."""
+    for axis, n in enumerate(numbers.shape):
+        sums = np.add.reduceat(numbers, range(0, n, block), axis=axis)
+        numbers = np.repeat(sums, block, axis=axis).take(range(n), axis=axis)
+    return numbers
 
 
 def _as_rgb(picture: NDArray[Any]) -> NDArray[Any]:
@@ -100,7 +115,9 @@ def _inside(box: Box, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
 
 
-def _framed(pixels: NDArray[np.uint8], box: Box | None, side: int) -> NDArray[np.uint8]:
+def _framed(
+    pixels: NDArray[np.uint8], box: Box | None, side: int, *, sharp: bool = False
+) -> NDArray[np.uint8]:
     """Room for the part of the box outside the picture, enlarged or reduced, outlined."""
     height, width = pixels.shape[:2]
     (top, bottom), (left, right) = box or ((0, height), (0, width))
@@ -112,7 +129,8 @@ def _framed(pixels: NDArray[np.uint8], box: Box | None, side: int) -> NDArray[np
         scale = float(int(scale))  # every pixel stays a sharp square
     canvas = Image.fromarray(_stripes(round(rows * scale), round(columns * scale)))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    near = Image.Resampling.NEAREST if scale >= _SQUARES_FROM else Image.Resampling.BICUBIC
+    sharp = sharp or scale >= _SQUARES_FROM
+    near = Image.Resampling.NEAREST if sharp else Image.Resampling.BICUBIC
     resample = near if scale >= 1 else Image.Resampling.BOX
     place = (round(-first_column * scale), round(-first_row * scale))
     canvas.paste(Image.fromarray(pixels).resize(size, resample), place)

@@ -43,7 +43,7 @@ export function show(value, digits = 4) {
   } else {
     text = String(Number(value.toPrecision(digits)));
   }
-  return text.replace("-", "−");
+  return text.replaceAll("-", "−");
 }
 
 /** A number in as little room as there is in a cell: .07, −1.4, 230. */

@@ -237,10 +237,10 @@ function signed(value, digits = 3) {
   return (value > 0 ? "+" : "") + show(value, digits);
 }
 
-/** The share that gets the full color: all but the largest hundredth lie below it. */
+/** The share that gets the full color: all but the largest twentieth lie below it. */
 function fullColor(shares) {
   const sizes = shares.filter((one) => one !== 0).map(Math.abs).sort();
-  return sizes[Math.floor(0.99 * (sizes.length - 1))] || 1;
+  return sizes[sizes.length - 1 - Math.floor(sizes.length / 20)] || 1;
 }
 
 /** The numbers added up over squares. */
