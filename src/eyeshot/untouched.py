@@ -3,7 +3,9 @@
 ``torch.export`` replaces a network's weights by fake tensors and sometimes does not restore them
 (a module with two names loses its weights). And ``forward`` is a user's code: it may count its
 calls, keep its last map, or make a grid on first use. During a trace such saved tensors contain no
-numbers. So Eyeshot runs every pass inside this block.
+numbers. So Eyeshot runs every pass inside this block. Another thread would see the network without
+its weights meanwhile, and torch traces in one thread only: a thread that reads a network waits for
+:data:`ONE_AT_A_TIME`.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ import functools
 import operator
 import random
 import sys
+import threading
 import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -25,7 +28,26 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from eyeshot.errors import BadValue
 
-__all__ = ["Snapshot", "untouched"]
+__all__ = ["ONE_AT_A_TIME", "Snapshot", "one_at_a_time", "untouched"]
+
+ONE_AT_A_TIME = threading.RLock()
+"""Held by the thread that traces or runs a network, or reads its weights."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that reads a network: other threads wait until it returns."""
+
+    @functools.wraps(function)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        with ONE_AT_A_TIME:
+            return function(*args, **kwargs)
+
+    return alone
+
 
 Found = tuple["Record | None", Iterable[object]]
 """An object's record, if it can change, and the objects that it refers to."""
@@ -597,6 +619,12 @@ def untouched(
     Raises:
         BadValue: a layer of the network has no weights yet.
     """
+    with ONE_AT_A_TIME, _untouched(net, computes, found):
+        yield
+
+
+@contextmanager
+def _untouched(net: nn.Module, computes: bool, found: Snapshot | None) -> Iterator[None]:
     chance = Chance()
     found = found or Snapshot(net)
     writes = Writes(found.tensors())

@@ -13,11 +13,12 @@ from eyeshot.errors import BadValue
 from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.torch import graph_of
 from eyeshot.runs import Run
-from eyeshot.untouched import untouched
+from eyeshot.untouched import one_at_a_time, untouched
 
 __all__ = ["DenseForm", "dense"]
 
 
+@one_at_a_time
 def dense(
     net: nn.Module | Run, size: Sequence[int] | None = None, *, every_pixel: bool = False
 ) -> DenseForm:

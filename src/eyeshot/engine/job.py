@@ -67,6 +67,7 @@ from eyeshot.planning.band_plan import megabytes
 from eyeshot.planning.holding import maps_held_whole, say_what_is_held, too_much_to_hold
 from eyeshot.planning.recomputing import recompute, repeatable
 from eyeshot.runs import Run
+from eyeshot.untouched import one_at_a_time
 
 DIRECT = "direct"
 EXACT = ("1e-5", DIRECT)
@@ -320,6 +321,7 @@ class Job:
         return total
 
 
+@one_at_a_time
 def make_job(
     net: Network,
     sources: Sequence[Source],

@@ -32,6 +32,7 @@ from eyeshot.frontends.torch import checked_sizes, export, from_exported, traced
 from eyeshot.frontends.trials import accepted_axes, with_batches
 from eyeshot.graph import Graph
 from eyeshot.runs import Run
+from eyeshot.untouched import one_at_a_time
 
 _PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes, slice, type, enum.Enum),
@@ -250,6 +251,7 @@ class Traced:
         self._signature: Any = None
         self._warned = False
 
+    @one_at_a_time
     def graph(self, *sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> Graph:
         """The network's graph for inputs of these sizes, with its current weights.
 
@@ -284,7 +286,7 @@ class Traced:
         if not self._warned:
             for note in self._notes(graph, sizes):
                 self._warned = True
-                warnings.warn(note, stacklevel=2)
+                warnings.warn(note, stacklevel=3)
         return graph
 
     def around(self, module: nn.Module, option: str) -> Traced:

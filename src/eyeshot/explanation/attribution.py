@@ -31,6 +31,7 @@ from eyeshot.features.computation import compute_by_graph, full_precision
 from eyeshot.graph import Graph
 from eyeshot.interpreter import needed_for, value
 from eyeshot.operators import hides_curvature
+from eyeshot.untouched import one_at_a_time
 
 ROWS = ("top", "middle", "bottom")
 COLUMNS = ("left", "middle", "right")
@@ -122,6 +123,7 @@ class Attribution:
         )
 
 
+@one_at_a_time
 def attribute(
     net: nn.Module | runs.Run | str | Path,
     image: Tensor | NDArray[Any] | str | Path,

@@ -21,11 +21,13 @@ from eyeshot.features.seeing import NO_GRAPH, as_input
 from eyeshot.frontends.refusals import check_module, refuse_unreadable
 from eyeshot.frontends.trials import as_batch
 from eyeshot.runs.inputs import prepare_input
+from eyeshot.untouched import one_at_a_time
 
 TOLERANCE = 1e-5
 _AXES = {1: ("position",), 2: ("row", "column"), 3: ("slice", "row", "column")}
 
 
+@one_at_a_time
 def explain_unit(
     net: nn.Module, x: Tensor, *, layer: str, unit: Sequence[int], call: int = 0
 ) -> UnitTrace:
@@ -50,7 +52,7 @@ def explain_unit(
     refuse_unreadable(net)
     seen, reason = see_operator(net, x, layer, call)
     if seen is None:
-        warnings.warn(f"{NO_GRAPH}: {reason}", stacklevel=2)
+        warnings.warn(f"{NO_GRAPH}: {reason}", stacklevel=3)
         seen = hear_operator(net, x, layer, call)
     return explain_seen(seen, unit)
 
@@ -110,6 +112,7 @@ def check_total(found: UnitTrace, rounding: float) -> None:
         )
 
 
+@one_at_a_time
 def explain(
     net: nn.Module | runs.Run | str | Path,
     image: Tensor | NDArray[Any] | str | Path,

@@ -24,6 +24,7 @@ from eyeshot.features.computation import Call, calls_by_graph, in_passing, set_p
 from eyeshot.features.maps import Features, LayerMaps, bare, first_maps, is_layer_function, joins
 from eyeshot.frontends.refusals import refuse_unreadable
 from eyeshot.frontends.trials import as_batch, axes_by_layers, runs_on_shapes
+from eyeshot.untouched import one_at_a_time
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -173,6 +174,7 @@ NO_GRAPH = "layers are found by hooks, under names that inspect may not know"
 """The warning for a network that cannot be traced."""
 
 
+@one_at_a_time
 def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None = None) -> Features:
     """The feature maps of every layer of ``net`` for the image ``x``.
 
@@ -201,7 +203,7 @@ def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None =
     batch = _as_batch(net, x).detach()
     calls, reason = calls_by_graph(net, batch, layers)
     if reason:
-        warnings.warn(f"{NO_GRAPH}: {reason}", stacklevel=2)
+        warnings.warn(f"{NO_GRAPH}: {reason}", stacklevel=3)
         calls = _calls_by_hooks(net, batch, layers)
     if not calls:
         raise Unsupported(

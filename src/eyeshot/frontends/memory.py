@@ -16,7 +16,6 @@ import io
 import logging
 import math
 import operator as python_operator
-import threading
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
@@ -28,6 +27,7 @@ from torch.fx.experimental import proxy_tensor
 from eyeshot.axes import Global
 from eyeshot.graph import Edge, Family, Kind, Node
 from eyeshot.operators.call import Described, Site
+from eyeshot.untouched import ONE_AT_A_TIME
 
 
 def writes_in_place(fx_node: torch.fx.Node) -> bool:
@@ -258,11 +258,10 @@ def hushed() -> Iterator[None]:
     wait: a trace changes state of the process, and for a moment the network. So this comes before
     :func:`eyeshot.untouched.untouched` in a ``with``.
     """
-    with _ONE_AT_A_TIME, _silence():
+    with ONE_AT_A_TIME, _silence():
         yield
 
 
-_ONE_AT_A_TIME = threading.RLock()
 _CHATTY = (
     "torch._subclasses.fake_tensor",
     "torch.fx",

@@ -55,7 +55,7 @@ from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, ch
 from eyeshot.operators import Operator, named
 from eyeshot.operators.call import Described, NoRule, Site
 from eyeshot.operators.slicing import part_start
-from eyeshot.untouched import untouched
+from eyeshot.untouched import one_at_a_time, untouched
 
 Value = Node | Weight | Chance | None
 _LIKE_ANOTHER = {"reshape_as": "reshape", "view_as": "view"}
@@ -64,6 +64,7 @@ _LIKE_ANOTHER = {"reshape_as": "reshape", "view_as": "view"}
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
+@one_at_a_time
 def graph_of(
     net: torch.nn.Module, *sizes: Sequence[int], dtype: torch.dtype = torch.float32
 ) -> Graph:
@@ -88,6 +89,7 @@ def graph_of(
     return compared_with_network(net, graph, lambda smaller: traced(net, smaller, dtype))
 
 
+@one_at_a_time
 def traced(
     net: torch.nn.Module, sizes: Sequence[Sequence[int]], dtype: torch.dtype = torch.float32
 ) -> Graph:
@@ -95,6 +97,7 @@ def traced(
     return from_exported(export(net, *sizes, dtype=dtype), training=training_layers(net))
 
 
+@one_at_a_time
 def traced_for(net: torch.nn.Module, *inputs: torch.Tensor) -> Graph:
     """The graph of ``net`` for exactly these inputs: their batch, types, devices and layouts.
 
@@ -125,6 +128,7 @@ def checked_sizes(sizes: Sequence[Sequence[int]]) -> None:
             raise BadValue(f"size {tuple(size)}", cure="give positive numbers: channels, then axes")
 
 
+@one_at_a_time
 def export(
     net: torch.nn.Module,
     *sizes: Sequence[int],

@@ -21,7 +21,7 @@ from eyeshot.frontends.known_numbers import KnownNumbers
 from eyeshot.frontends.memory import hushed
 from eyeshot.graph import Graph
 from eyeshot.language import tr
-from eyeshot.untouched import Snapshot, untouched
+from eyeshot.untouched import Snapshot, one_at_a_time, untouched
 
 Size = tuple[int, ...]
 
@@ -155,6 +155,7 @@ def failure_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[...,
     return fails
 
 
+@one_at_a_time
 def _called_on_shapes(net: nn.Module, batched: bool) -> Callable[..., Any]:
     """A function of input shapes: the network's output on the meta device; errors pass through."""
     found = Snapshot(net)

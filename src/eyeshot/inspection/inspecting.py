@@ -40,6 +40,7 @@ from eyeshot.inspection.reach import (
     unit_field,
 )
 from eyeshot.language import mark, ntr, tr
+from eyeshot.untouched import one_at_a_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,7 @@ class Inspection:
 Size = Sequence[int] | Sequence[Sequence[int]]
 
 
+@one_at_a_time
 def inspect(net: nn.Module, size: Size) -> Inspection:
     """Everything about a network that can be known without running it.
 
@@ -256,6 +258,7 @@ def inspect_graph(
     )
 
 
+@one_at_a_time
 def receptive_field(
     net: nn.Module, size: Size, layer: str | None = None, unit: Sequence[int] | None = None
 ) -> UnitField:

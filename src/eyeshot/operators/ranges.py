@@ -51,15 +51,15 @@ def bounds_of(graph: Graph, name: str) -> Bounds:
         graph: the network.
         name: of the node.
     """
-    asked, wanted = [name], set[str]()
+    asked, needed = [name], set[str]()
     while asked:
         one = asked.pop()
-        if one not in wanted:
-            wanted.add(one)
+        if one not in needed:
+            needed.add(one)
             asked += [edge.source for edge in graph.nodes[one].edges]
     known: dict[str, Bounds] = {}
     for node in graph:
-        if node.name in wanted:
+        if node.name in needed:
             low, high = _bounds(graph, node, known)
             known[node.name] = ANY if math.isnan(low) or math.isnan(high) else (low, high)
     return known[name]
