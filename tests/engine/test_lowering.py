@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -103,6 +104,64 @@ def test_a_volume_is_that_of_the_whole_pass(channels: int) -> None:
     for band, strips in ((2, 1), (5, 2), (21, 1)):
         parts, _ = by_parts(cut(job_of(net, image), band, strips))
         assert largest_difference(parts, whole(net, image)) <= 1e-5
+
+
+NAN: dict[str, Callable[[_Sum, Tensor], Tensor]] = {
+    "before": lambda net, x: F.relu(net.one(x.sub(0.1).log())),
+    "added": lambda net, x: F.relu(net.one(x) + x.sub(0.1).sqrt()),
+    "with limits": lambda net, x: F.relu6(net.other(x / x)),
+    "far before": lambda net, x: F.relu(net.one(F.relu(net.other(x.sub(0.1).log())).exp())),
+    "of a constant": lambda net, x: F.relu(net.one(x.masked_fill(x > 1, float("inf")) - x / 0)),
+}
+
+
+@pytest.mark.parametrize("channels", [8, 128])
+@pytest.mark.parametrize("name", NAN)
+def test_nan_stays_nan(name: str, channels: int) -> None:
+    """oneDNN's own ReLU makes zero of it; a zero would be a wrong number without a word."""
+    image = noise(3, 24, 32)
+    net = enliven(_Sum(NAN[name], channels), image[None])
+    truth = whole(net, image)[0]
+    (found,), report = by_parts(cut(job_of(net, image), 8))
+    assert np.isnan(truth).any()
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(truth))
+    assert any("infinite or NaN" in note for note in report.notes)
+
+
+def test_nan_in_a_volume_stays_nan() -> None:
+    image = noise(2, 6, 20, 24)
+    net = enliven(nn.Sequential(Logarithm(), nn.Conv3d(2, 4, 3, padding=1), nn.ReLU()), image[None])
+    truth = whole(net, image)[0]
+    (found,), _ = by_parts(cut(job_of(net, image), 2))
+    assert np.isnan(truth).any()
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(truth))
+
+
+class Logarithm(nn.Module):
+    """NaN where the input is negative."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """log(x + 1)."""
+        return x.add(1).log()
+
+
+def test_a_convolution_that_slides_over_channels_too_adds_nothing() -> None:
+    class Bands(nn.Module):
+        """Kernels over channels and rows alike, as spectral networks have them."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.slide = nn.Conv3d(1, 1, (1, 3, 3), padding=(1, 1, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.slide(x[:, None])
+            return y + F.pad(x[:, None], (0, 0, 0, 0, 1, 1)).exp()
+
+    image = noise(4, 20, 24)
+    net = Bands().eval()
+    (found,), _ = by_parts(cut(job_of(net, image), 8))
+    truth = whole(net, image)[0]
+    assert np.abs(found.reshape(truth.shape) - truth).max() <= 1e-5 * np.abs(truth).max()
 
 
 def test_a_second_pass_finds_the_computations_of_the_first_and_changes_nothing() -> None:

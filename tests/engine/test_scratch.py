@@ -108,6 +108,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         VOLUME,
     ),
+    "volumes grown": (
+        lambda: nn.Sequential(
+            nn.Conv3d(1, 16, 3, padding=1), nn.ConvTranspose3d(16, 16, 3, 1, 1),
+            nn.Conv3d(16, 16, 3, padding=1), nn.Conv3d(16, 16, 3, 2, 1),
+            nn.ConvTranspose3d(16, 8, 4, 2, 1), nn.Conv3d(8, 2, 3, padding=1),
+        ),
+        VOLUME,
+    ),
     "volume in float64": (
         lambda: nn.Sequential(
             nn.Conv3d(1, 4, 3, padding=1), nn.Conv3d(4, 4, 3, padding=1)

@@ -211,7 +211,8 @@ class Extremes:
         self._job = job
         self._largest: dict[str, int] = {}
         self._scores: dict[str, tuple[float, float]] = {}
-        self._nan: dict[str, None] = {}  # outputs with scores that are NaN
+        self._nan: dict[str, None] = {}  # outputs of whole numbers with scores that are NaN
+        self._infinite: dict[str, None] = {}  # outputs with scores that are not finite
 
     def read(self, name: str, samples: NDArray[Any]) -> None:
         """Record samples of an input, if their scale may be wrong."""
@@ -222,15 +223,17 @@ class Extremes:
             self._largest[name] = max(self._largest.get(name, 0), int(samples.max()))
 
     def record(self, name: str, scores: torch.Tensor) -> None:
-        """Record scores of an output, if its form clips them or has no NaN."""
-        if not scores.numel() or self._job.forms[name].dtype.kind == "f":
-            return
-        if not (scores.is_floating_point() or self._job.forms[name].name == "uint8"):
+        """Record the range of an output's scores, and those that are not finite."""
+        form = self._job.forms[name]
+        if not scores.numel() or not (scores.is_floating_point() or form.name == "uint8"):
             return
         low, high = (float(one) for one in scores.aminmax())  # both NaN if any score is
-        if math.isnan(low):
+        if form.dtype.kind == "f":
+            if not (math.isfinite(low) and math.isfinite(high)):
+                self._infinite[name] = None
+        elif math.isnan(low):
             self._nan[name] = None
-        elif self._job.forms[name].name == "uint8":
+        elif form.name == "uint8":
             before = self._scores.get(name, (low, high))
             self._scores[name] = (min(before[0], low), max(before[1], high))
 
@@ -238,7 +241,12 @@ class Extremes:
     def found(self) -> dict[str, Any]:
         """The recorded values as plain data, for :meth:`merge`."""
         ranges = {name: list(pair) for name, pair in self._scores.items()}
-        return {"largest": self._largest, "scores": ranges, "nan": list(self._nan)}
+        return {
+            "largest": self._largest,
+            "scores": ranges,
+            "nan": list(self._nan),
+            "infinite": list(self._infinite),
+        }
 
     def merge(self, found: Mapping[str, Any]) -> None:
         """Add the values that were recorded in a part of the run."""
@@ -248,13 +256,19 @@ class Extremes:
             before = self._scores.get(name, (low, high))
             self._scores[name] = (min(before[0], low), max(before[1], high))
         self._nan |= dict.fromkeys(found["nan"])
+        self._infinite |= dict.fromkeys(found["infinite"])
 
     def notes(self) -> tuple[str, ...]:
         """A line for each image and output whose scale or scores look wrong."""
         return (*self._dark(), *self._clipped(), *self._without_meaning())
 
     def _without_meaning(self) -> list[str]:
-        return [
+        infinite = [
+            f"{name}: some scores are infinite or NaN; where a sum in the network overflows, this "
+            "run may have 0 where one pass over the whole image has NaN"
+            for name in self._infinite
+        ]
+        return infinite + [
             f"{name}: some scores are NaN, so the samples written for them mean nothing; look at "
             "them with scores or float32"
             for name in self._nan

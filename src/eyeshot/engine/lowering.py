@@ -93,20 +93,26 @@ def lower(graph: Graph) -> Graph:
     nodes: dict[str, Node] = {}
     tensors = dict(graph.tensors)
     order = {name: place for place, name in enumerate(graph.nodes)}
+    finite: dict[str, bool] = {}
     for node in graph:
         nodes[node.name] = node
+        read = all(finite[edge.source] for edge in node.edges)
+        finite[node.name] = read and pointwise.stays_finite(node)
         # Of two branches, the later: its rows are computed last.
         for before in sorted(_sources(node, nodes), key=lambda one: order[one.name], reverse=True):
             if len(consumers[before.name]) > 1 or before.name in graph.outputs:
                 continue
             fused = _fuse(before, node, nodes, tensors)
+            activation = "" if fused is None else fused.params.activation or ""
+            if pointwise.loses_nan(activation) and not finite[node.name]:
+                continue
             if fused is not None:
                 del nodes[before.name]
                 nodes[node.name] = fused
                 break
     _split_concatenations(nodes, tensors, graph)
-    read = {name for node in nodes.values() for name in node.weights}
-    used = {name: tensor for name, tensor in tensors.items() if name in read}
+    weights = {name for node in nodes.values() for name in node.weights}
+    used = {name: tensor for name, tensor in tensors.items() if name in weights}
     lowered = replace(graph, nodes=nodes, tensors=used)
     check(lowered)
     return lowered
@@ -197,6 +203,8 @@ def _fuse(
 def _fuse_sum(before: Node, node: Node, nodes: Mapping[str, Node]) -> Node | None:
     """The sum of a convolution and another value as one node; None if that is not possible."""
     if before.family is not Family.CONVOLUTION or before.params.adds:
+        return None
+    if any(edge.beside for edge in before.edges):  # it slides over channels, too
         return None
     (other,) = (edge for edge in node.edges if edge.source != before.name)
     like = [(one.shape, one.dtype, one.dims) for one in (before, nodes[other.source], node)]

@@ -17,6 +17,7 @@ from eyeshot.axes import (
 )
 from eyeshot.graph import ConvolutionParams, Family, Node, Params
 from eyeshot.operators import convolution_kernels as kernels
+from eyeshot.operators import winograd
 from eyeshot.operators.call import (
     Described,
     NoRule,
@@ -219,6 +220,8 @@ def activation(node: Node) -> Callable[[torch.Tensor], torch.Tensor]:
     return Activation(node.params.activation, node.params.scalars or ())
 
 
+_FEW_SLICES = 8
+"""Slices of a band."""
 _BLOCK = 16
 """Channels of a block in oneDNN's own layout, into which it copies what has another one."""
 
@@ -226,9 +229,14 @@ _BLOCK = 16
 def convolution_scratch(work: Work) -> int:
     """Padding at the border is a copy, and so is a layout that the kernel does not take."""
     weights, _ = weights_and_bias(work.node, work.tensors)
-    lies_well = bool(work.sources) and all(map(_channels_last, work.sources[: len(weights)]))
+    sources = work.sources[: len(weights)]
+    lies_well = bool(sources) and weights[0].ndim == 4 and all(map(_channels_last, sources))
     reads = work.reads[: len(weights)]
-    copies = sum(reads) * (2 if pads(work.node) and not lies_well else 1)
+    phases = winograd.is_winograd(work.node) and work.node.params.dilation[0] > 1
+    twice = pads(work.node) and (not lies_well or phases)
+    copies = sum(reads) * (2 if twice else 1)
+    if weights[0].ndim == 5:
+        copies += copies // _FEW_SLICES  # a slice of padding weighs more than a row of it
     if kernels.has_onednn(weights[0]):
         stacked = work.gives if weights[0].shape[1] == 1 else 0  # OpenCV filters each channel
         return copies + stacked
@@ -260,7 +268,7 @@ def _in_blocks(nbytes: int, channels: int) -> int:
 def transposed_scratch(work: Work) -> int:
     """What the inputs reach is cut or widened by a copy; but for oneDNN's, columns are laid out."""
     weight = work.tensors[work.node.weights[0]]
-    if kernels.has_onednn(weight):
+    if weight.ndim == 4 and kernels.has_onednn(weight):
         return work.read + work.gives
     columns = work.read // weight.shape[0] * weight[0].numel()
     return 2 * work.read + work.gives + max(columns, work.gives)

@@ -180,6 +180,44 @@ def fills(node: Node) -> bool:
     return node.operator in _FILLED.split() and len(node.call.refs) == 1
 
 
+_FINITE = """
+    abs add celu clamp clamp_max clamp_min clone contiguous elu erf gelu hardsigmoid hardswish
+    hardtanh leaky_relu log_sigmoid maximum minimum mish mul multiply neg relu relu6 rsub selu
+    sigmoid sign silu softplus square sub subtract tanh threshold to type_as _to_copy
+"""
+_FINITE_FAMILIES = frozenset(
+    (
+        *(Family.CONVOLUTION, Family.TRANSPOSED_CONVOLUTION, Family.LINEAR, Family.PRODUCT),
+        *(Family.MAX_POOL, Family.AVERAGE_POOL, Family.ADAPTIVE_MAX_POOL),
+        *(Family.ADAPTIVE_AVERAGE_POOL, Family.RESIZE, Family.PAD, Family.CROP, Family.SELECT),
+        *(Family.CONCATENATE, Family.STACK, Family.RESHAPE, Family.PERMUTE, Family.SQUEEZE),
+        *(Family.UNSQUEEZE, Family.EXPAND, Family.REPEAT, Family.REPEAT_EACH, Family.INDEX),
+        *(Family.PIXEL_SHUFFLE, Family.UNFOLD, Family.CHANNELS, Family.ALIAS, Family.DROPOUT),
+        *(Family.RELU, Family.PRELU, Family.MEAN, Family.SUM, Family.LARGEST, Family.SMALLEST),
+        *(Family.SOFTMAX, Family.MOMENTS, Family.BATCH_NORM, Family.INSTANCE_NORM),
+        *(Family.GROUP_NORM, Family.LAYER_NORM, Family.RMS_NORM, Family.RECURRENCE),
+    )
+)
+
+
+def stays_finite(node: Node) -> bool:
+    """Whether finite inputs surely give finite numbers, as long as no sum overflows."""
+    if node.call is None:
+        return not node.edges
+    numbers = [one for one in node.call.leaves if isinstance(one, float)]
+    if not all(map(math.isfinite, numbers)) or node.call.argument("eps", 1.0) == 0:
+        return False
+    if node.operator in ("div", "true_divide"):
+        divisor = node.call.argument("other")
+        return isinstance(divisor, int | float) and divisor != 0
+    return node.family in _FINITE_FAMILIES or node.operator in _FINITE.split()
+
+
+def loses_nan(activation: str) -> bool:
+    """Whether oneDNN makes zero of NaN in an activation with a convolution's sum (3.12)."""
+    return activation in ("relu", "hardtanh")
+
+
 def adds(node: Node) -> bool:
     """Whether a node is the plain sum of the values of two other nodes, perhaps broadcast."""
     if node.operator != "add" or node.call is None:

@@ -261,6 +261,8 @@ def _by_phases(
     convolve = _by_blocks(weights, bias, relu, _unsuitable, kernel)
 
     def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
+        if values[0][0].shape[0] != 1:
+            return direct(values, room)
         images = [
             F.pad(value, (beside, beside, above, above)) if above or beside else value
             for value, (above, beside) in values
@@ -292,6 +294,8 @@ def _by_slices(
     convolve = _by_blocks(planes, bias, relu, _unsuitable, kernel)
 
     def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
+        if values[0][0].shape[0] != 1:
+            return direct(values, room)
         stacks = [
             F.pad(value, (0, 0, 0, 0, front, front)) if front else value
             for value, (front, *_) in values
