@@ -175,8 +175,8 @@ def short_sighted(graph: Graph, fields: Fields) -> Iterator[Finding]:
                 size=by(size),
             )
             cure = tr(
-                "no unit sees the whole picture; add layers, stride or dilation before this "
-                "layer if the class depends on overall shape"
+                "no unit of a map sees the whole picture; add layers, stride or dilation before "
+                "this layer if the class depends on overall shape"
             )
             title = mark("field smaller than the input")
             yield Finding(Severity.NOTE, last.name, title, cause, cure)
