@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import nn
 
 import eyeshot
@@ -157,3 +158,27 @@ def test_explain_is_not_moved_by_the_default_device() -> None:
 def test_a_run_within_autocast_is_refused() -> None:
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(BadValue, match="autocast is on"):
         eyeshot.run(nn.Conv2d(1, 2, 3).eval(), torch.rand(1, 9, 7))
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        eyeshot.see,
+        lambda net, x: eyeshot.explain(net, x, layer="0", unit=(0, 1, 1)),
+        lambda net, x: eyeshot.attribute(net, x, layer="0", unit=(0, 1, 1)),
+    ],
+)
+def test_a_look_within_autocast_is_refused(look: Any) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3)).eval()
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(BadValue, match="autocast is on"):
+        look(net, torch.rand(1, 9, 7))
+
+
+def test_filter_says_that_a_picture_is_not_turned() -> None:
+    image, turned = Image.fromarray(GRAY), Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    file = io.BytesIO()
+    image.save(file, "png", exif=turned)
+    with pytest.warns(UserWarning, match=r"not turned by its EXIF \(orientation 6\)"):
+        found = eyeshot.filter(Image.open(file), "mean")
+    np.testing.assert_array_equal(found, eyeshot.filter(GRAY, "mean"))

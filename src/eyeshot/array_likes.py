@@ -72,6 +72,14 @@ def is_pillow(image: Any) -> TypeGuard[Image.Image]:
     return pillow is not None and isinstance(image, pillow.Image)
 
 
+def not_turned(turn: int) -> str:
+    """What the owner of a Pillow image should know, if its EXIF orientation is ``turn``."""
+    return tr(
+        "not turned by its EXIF (orientation {turn}); PIL.ImageOps.exif_transpose does it",
+        turn=turn,
+    )
+
+
 def has_alpha(image: Image.Image) -> bool:
     """Whether the last channel of :func:`samples_of` is alpha."""
     return image.mode in ("LA", "RGBA", "PA", *_BLENDED) or (

@@ -27,7 +27,7 @@ from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.frontends.agreement import compared_with_network
 from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
 from eyeshot.frontends.pt2 import Program
-from eyeshot.frontends.refusals import check_module, refuse_unreadable
+from eyeshot.frontends.refusals import check_module, refuse_autocast, refuse_unreadable
 from eyeshot.frontends.torch import checked_sizes, export, from_exported, traced, training_layers
 from eyeshot.frontends.trials import accepted_axes, with_batches
 from eyeshot.graph import Graph
@@ -264,11 +264,7 @@ class Traced:
                 ``torch.autocast`` is on.
             Unsupported: the network cannot be traced.
         """
-        if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
-            raise BadValue(
-                "torch.autocast is on, and a run computes in the network's own precision",
-                cure="call it outside of that block; precision='bf16' computes in bfloat16",
-            )
+        refuse_autocast()
         refuse_unreadable(self.module)
         for name, child in self.module.named_modules():
             if child.training:

@@ -19,6 +19,7 @@ from eyeshot.data import load as load_data
 from eyeshot.data.examples import TerminalProgress
 from eyeshot.data.folder import load_judged_folder
 from eyeshot.errors import BadFile, BadValue
+from eyeshot.frontends.refusals import refuse_autocast
 from eyeshot.images.layouts import Index
 from eyeshot.runs import Run, fingerprint, load, score
 from eyeshot.runs.config import are_shares, log_of
@@ -188,6 +189,7 @@ def predict(
     """
     if top < 1:
         raise BadValue(f"top is {top}", cure="use 1 or more")
+    refuse_autocast()
     run = run if isinstance(run, Run) else load(run)
     if run.config.task != "classify":
         raise BadValue(

@@ -28,6 +28,7 @@ from eyeshot.errors import BadValue, Unsupported
 from eyeshot.explanation.explaining import check_unit, network_and_input
 from eyeshot.explanation.traces import as_number, as_rows
 from eyeshot.features.computation import compute_by_graph, full_precision
+from eyeshot.frontends.refusals import refuse_autocast
 from eyeshot.graph import Graph
 from eyeshot.interpreter import needed_for, value
 from eyeshot.operators import hides_curvature
@@ -156,6 +157,7 @@ def attribute(
         BadValue: the unit is outside the map, or the input does not fit.
         Unsupported: the network cannot be traced, or no gradient reaches the input.
     """
+    refuse_autocast()
     run, network, x = network_and_input(net, image)
     if baseline is None and run is not None:
         baseline = black(run)

@@ -18,7 +18,7 @@ from eyeshot.explanation.capture import Seen, hear_operator, see_operator
 from eyeshot.explanation.traces import UnitTrace
 from eyeshot.explanation.tracing import check_batch, trace
 from eyeshot.features.seeing import NO_GRAPH, as_input
-from eyeshot.frontends.refusals import check_module, refuse_unreadable
+from eyeshot.frontends.refusals import check_module, refuse_autocast, refuse_unreadable
 from eyeshot.frontends.trials import as_batch
 from eyeshot.runs.inputs import prepare_input
 from eyeshot.untouched import one_at_a_time
@@ -45,10 +45,11 @@ def explain_unit(
 
     Raises:
         UnknownName: there is no such layer.
-        BadValue: the unit is outside the map, or the layer is not used.
+        BadValue: the unit is outside the map, the layer is not used, or ``torch.autocast`` is on.
         Unsupported: the operator has no such sum, or the network is scripted.
         Failure: the sum does not equal the network's own value.
     """
+    refuse_autocast()
     refuse_unreadable(net)
     seen, reason = see_operator(net, x, layer, call)
     if seen is None:

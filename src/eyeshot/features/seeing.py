@@ -22,7 +22,7 @@ from eyeshot.array_likes import check_unmasked, is_pillow
 from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.features.computation import Call, calls_by_graph, in_passing, set_places, steps_of
 from eyeshot.features.maps import Features, LayerMaps, bare, first_maps, is_layer_function, joins
-from eyeshot.frontends.refusals import refuse_unreadable
+from eyeshot.frontends.refusals import refuse_autocast, refuse_unreadable
 from eyeshot.frontends.trials import as_batch, axes_by_layers, runs_on_shapes
 from eyeshot.untouched import one_at_a_time
 
@@ -194,11 +194,12 @@ def see(net: nn.Module, x: Tensor | NDArray[Any], layers: Sequence[str] | None =
 
     Raises:
         UnknownName: a name in ``layers`` does not exist.
-        BadValue: the network refuses an input of this shape or type.
+        BadValue: the network refuses an input of this shape or type, or ``torch.autocast`` is on.
         Unsupported: the network computes nothing, or is scripted.
     """
     if isinstance(layers, str):
         layers = [layers]
+    refuse_autocast()
     refuse_unreadable(net)
     batch = _as_batch(net, x).detach()
     calls, reason = calls_by_graph(net, batch, layers)

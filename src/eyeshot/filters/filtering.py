@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import ArrayLike, DTypeLike
 
-from eyeshot.array_likes import as_array
+from eyeshot.array_likes import as_array, is_pillow, not_turned
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
 from eyeshot.filters.kernels import (
@@ -402,6 +403,10 @@ class Plan:
         )
 
 
+_ORIENTATION = 0x0112
+"""The EXIF tag that says how a viewer must rotate a picture."""
+
+
 def filter(
     array: ArrayLike | Image.Image,
     kernel: KernelSource,
@@ -446,6 +451,10 @@ def filter(
         BadFile: a kernel's text file cannot be read.
     """
     picture = np.asarray(as_array(array))
+    if is_pillow(array):
+        turn = int(array.getexif().get(_ORIENTATION, 1))
+        if turn != 1:
+            warnings.warn(not_turned(turn), stacklevel=2)
     plan = make_plan(picture, kernel, padding=padding, range=range, convolve=convolve, alpha=alpha)
     return carry_out(plan, picture)
 

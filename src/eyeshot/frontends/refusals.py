@@ -57,6 +57,19 @@ def check_module(net: Any) -> None:
     raise BadValue(f"{type(net).__name__} is no network", cure="give an nn.Module")
 
 
+def refuse_autocast() -> None:
+    """Refuse to compute inside ``torch.autocast``, which would change the numbers.
+
+    Raises:
+        BadValue: it is on.
+    """
+    if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
+        raise BadValue(
+            "torch.autocast is on, and eyeshot computes in the network's own precision",
+            cure="call it outside of that block; for a run, precision='bf16' computes in bfloat16",
+        )
+
+
 def refuse_unreadable(net: torch.nn.Module) -> None:
     """Refuse modules that cannot be traced because they have no Python code.
 

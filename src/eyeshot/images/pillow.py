@@ -21,12 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from eyeshot.array_likes import samples_of
+from eyeshot.array_likes import not_turned, samples_of
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.extras import extra
 from eyeshot.images import layouts
 from eyeshot.images.limits import PNG_START, check_size, claimed_size, damage_named
-from eyeshot.language import tr
 
 _FULL = 65535
 
@@ -256,10 +255,5 @@ def notes_on(image: Image.Image) -> tuple[str, ...]:
     notes: list[str] = []
     turn = read_turn(image, notes)
     if turn != 1:
-        notes.append(
-            tr(
-                "not turned by its EXIF (orientation {turn}); PIL.ImageOps.exif_transpose does it",
-                turn=turn,
-            )
-        )
+        notes.append(not_turned(turn))
     return tuple(notes)
