@@ -489,6 +489,10 @@ def test_other_networks_show_the_same_numbers(opened: Callable[[str], Any], name
         trace = eyeshot.explain(net, x, layer=layer, unit=unit_of(page))
         assert value == trace.network_value
         assert page.locator(".arcs path").count() > 0
+        rule = (
+            "patch times its kernel" if name == "unet" else "The numbers at this place, added up."
+        )
+        says(page, ".unit", rule)
         page.locator(".evidence input").check()
         page.get_by_label("Overlay").select_option("prediction")
         page.wait_for_selector(".overlay .swatches")

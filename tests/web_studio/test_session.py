@@ -328,6 +328,18 @@ def test_pictures_strips_and_shares(session: Session, x: Tensor) -> None:
     assert effective.data["max"] > 0
 
 
+@pytest.mark.parametrize("channel", [0, 3])
+def test_the_sum_of_a_muted_relu_and_of_its_neighbor(session: Session, channel: int) -> None:
+    """The muted one has no sum, and says so; the neighbor's is what it was."""
+    edits = json.dumps({"mute": [["relu", channel]]})
+    muted = ask(session, "unit", layer="relu", unit=_text([channel, 3, 4]), edits=edits).data
+    assert (muted["trace"], muted["value"]) == (None, 0)
+    assert f"channel {channel} of relu is muted" in muted["refusal"]
+    asked = {"layer": "relu", "unit": "1,3,4"}
+    before, after = ask(session, "unit", **asked), ask(session, "unit", **asked, edits=edits)
+    assert after.data["trace"] == before.data["trace"]
+
+
 def test_a_dead_channel_is_named_where_it_begins() -> None:
     """Always, if a kernel of zeros leaves a constant; else in this picture only."""
     torch.manual_seed(0)

@@ -47,6 +47,7 @@ from eyeshot.graph import Call, Family, Graph, Node
 from eyeshot.images import Source, open_source
 from eyeshot.images.whole import to_unit
 from eyeshot.interpreter import needed_for, sources_of, values
+from eyeshot.language import tr
 from eyeshot.planning import pushes
 from eyeshot.untouched import untouched
 from eyeshot.web_studio.payloads import LongView
@@ -216,6 +217,8 @@ class Look:
         self._values: OrderedDict[str, Tensor] = OrderedDict()
         self.traced = graph if graph is not None else self._trace()
         self.graph = edits.applied(self.traced)
+        # A sum calls an operator on a few numbers, where no channel can be counted.
+        self._unmuted = replace(edits, muted=()).applied(self.traced)
 
     def edited(self, edits: Edits) -> Look:
         """The same with other changes; nothing is traced again."""
@@ -242,10 +245,20 @@ class Look:
         return {name: value for name, value in results.items() if value is not None}
 
     def explain(self, layer: str, unit: Sequence[int], check: Check = never) -> UnitTrace:
-        """As :func:`eyeshot.explain`, of this network and input."""
+        """As :func:`eyeshot.explain`, of this network and input.
+
+        Raises:
+            Unsupported: the channel is muted, so its value is no sum.
+        """
         node = self.graph[layer]
+        for name, channel in self.edits.muted:
+            if self.graph[name].name == node.name and channel == unit[0]:
+                raise Unsupported(
+                    tr("channel {n} of {layer} is muted: its value is 0", n=channel, layer=name),
+                    cure=tr("undo this change to see its sum"),
+                )
         known = self.values([node.name, *sources_of(node)], check)
-        return explain_seen(seen_among(self.graph, self.net, known, node.name), unit)
+        return explain_seen(seen_among(self._unmuted, self.net, known, node.name), unit)
 
     def _trace(self) -> Graph:
         """The network's graph, whose values are compared with those of the network."""

@@ -2,6 +2,7 @@
 
 import { colorOf, isDark } from "./colors.js";
 import { show, svg, tight } from "./dom.js";
+import { ruleOf } from "./unit.js";
 import { say } from "./words.js";
 
 const CELL = 24; // a cell whose number is written
@@ -32,7 +33,7 @@ export function drawSum(app, shown, color) {
   const number = (x, y, value, more = {}) => write(x, y, show(value, 5), x === twinAt ? "--cool" : "--ink", { "text-anchor": "end", ...more });
   const value = trace.network_value;
   const parts = [write(LEFT, 26, `${unit.layer} [${unit.unit.join(", ")}] = ${show(value, 6)}`, "--ink", { "font-size": 15, "font-weight": 650 }),
-    write(LEFT, 44, say("rule_" + trace.rule, show(trace.divisor)), "--faint"),
+    write(LEFT, 44, ruleOf(unit), "--faint"),
     write(LEFT, 68, unitPanel.heading(unit), "--faint"), write(patchAt, 68, say("patch"), "--faint"),
     kernels ? write(kernelAt, 68, say("kernel"), "--faint") : null,
     write(sumAt, 68, unitPanel.resultName(trace), "--faint", { "text-anchor": "end" }),

@@ -468,7 +468,7 @@ class Studio {
 
   /** What the shown map is of. */
   mapOf() {
-    return `${this.chosen.layer} ${this.chosen.channel}`;
+    return [this.state.picture.id, this.editsText(), this.beside.side, this.chosen.layer, this.chosen.channel].join(" ");
   }
 
   /** Why there is no map here, and what can be done. */

@@ -132,21 +132,10 @@ export class UnitPanel {
     return h("div", { class: "block" },
       h("div", { class: "heading" }, h("h3", {}, say("theSum")),
         h("button", { class: "small", title: say("whyHint"), onclick: () => this.app.why() }, say("why"))),
-      h("p", { class: "faint" }, this.rule(unit)),
+      h("p", { class: "faint" }, ruleOf(unit)),
       trace.parts.length ? table : null,
       twin && twin.trace && !twins ? h("p", { class: "faint" }, say("termsDiffer")) : null,
       h("p", { class: "faint check-line" }, say("ofNetwork", String(trace.network_value))));
-  }
-
-  /** How the number comes from its terms, in a sentence. */
-  rule({ trace, operator }) {
-    const { rule, parts } = trace;
-    if (rule === "value" && parts.length === 1 && /^relu_?$/i.test(operator)) {
-      return say(parts[0].sum < 0 ? "rule_relu_negative" : "rule_relu_positive", show(parts[0].sum));
-    }
-    if (rule !== "sum") return say("rule_" + rule, show(trace.divisor));
-    if (parts.some((part) => Array.isArray(part.kernel))) return say("rule_sum_kernel");
-    return say(parts.some((part) => part.kernel !== null) ? "rule_sum_weight" : "rule_sum");
   }
 
   /** How many terms are written, the largest first. */
@@ -307,6 +296,19 @@ export class UnitPanel {
       end ? h("p", { class: "faint" }, say("whyEnd", phrase(end))) : null));
     if (reveal) place.scrollIntoView({ block: "nearest" });
   }
+}
+
+/** How the number comes from its terms, in a sentence. */
+export function ruleOf({ trace, operator }) {
+  const { rule, parts, total } = trace;
+  if (rule === "value" && parts.length === 1 && /^relu_?$/i.test(operator)) {
+    const into = parts[0].sum; // null stands for NaN; a muted channel gives 0 for any number
+    if (into < 0 && total === 0) return say("rule_relu_negative", show(into));
+    if (into !== null && into === total) return say("rule_relu_positive", show(into));
+  }
+  if (rule !== "sum") return say("rule_" + rule, show(trace.divisor));
+  if (parts.some((part) => Array.isArray(part.kernel))) return say("rule_sum_kernel");
+  return say(parts.some((part) => part.kernel !== null) ? "rule_sum_weight" : "rule_sum");
 }
 
 function percent(share) {
