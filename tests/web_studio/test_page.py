@@ -196,8 +196,14 @@ def test_keys_keep_the_unit_from_layer_to_layer(opened: Callable[[str], Any], ad
     shown_value(page, "pool1")
     assert unit_of(page) == (3, 6, 7)
     says(page, ".status", "pool1 [3,")
+    for _ in range(3):  # faster than answers
+        page.keyboard.press("]")
+    shown_value(page, "pool2")
+    assert unit_of(page) == (3, 3, 3)
+    page.keyboard.press("]")
+    says(page, ".notice", "flatten has none at the same place")
+    assert page.locator(".unit h2").count() == 0
     page.keyboard.press("[")
-    page.keyboard.press("Escape")
     page.keyboard.press("w")
     says(page, ".notice", "No unit is chosen")
 

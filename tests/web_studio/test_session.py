@@ -335,8 +335,8 @@ def test_the_sum_of_a_muted_relu_and_of_its_neighbor(session: Session, channel: 
     muted = ask(session, "unit", layer="relu", unit=_text([channel, 3, 4]), edits=edits).data
     assert (muted["trace"], muted["value"]) == (None, 0)
     assert f"channel {channel} of relu is muted" in muted["refusal"]
-    asked = {"layer": "relu", "unit": "1,3,4"}
-    before, after = ask(session, "unit", **asked), ask(session, "unit", **asked, edits=edits)
+    before = ask(session, "unit", layer="relu", unit="1,3,4")
+    after = ask(session, "unit", layer="relu", unit="1,3,4", edits=edits)
     assert after.data["trace"] == before.data["trace"]
 
 

@@ -28,6 +28,7 @@ class Studio {
     this.twin = null; // the same unit of the other network
     this.boxes = null;
     this.trail = [];
+    this.opening = null; // the unit whose answer is on its way
     this.chain = null; // why the unit has its value
     this.chained = false; // whether that is shown
     this.beside = new Beside(this);
@@ -240,10 +241,14 @@ class Studio {
   }
 
   async openUnit(layer, unit, trail) {
+    const opening = { layer, unit };
+    this.opening = opening;
     const asked = { layer, unit: unit.join(",") };
     const [answer, twin] = await Promise.all([
       this.ask("unit", asked, { slot: "unit", show: this.source.live ? null : () => this.complain({ message: say("notInFile") }) }),
       this.beside.has(layer) ? this.ask("unit", { ...asked, of: this.beside.of("unit") ? "" : "other" }, { slot: "twin", quiet: true }) : null]);
+    if (this.opening !== opening) return; // another was chosen, or none
+    this.opening = null;
     if (!answer) return;
     this.chained = this.chained && trail === "keep" && this.unit && this.unit.layer === layer && String(this.unit.unit) === String(unit);
     this.unit = answer.data;
@@ -269,7 +274,7 @@ class Studio {
   }
 
   closeUnit() {
-    this.unit = null;
+    this.unit = this.opening = null;
     this.chain = null;
     this.chained = false;
     this.twin = null;
@@ -601,7 +606,7 @@ class Studio {
     const answer = await this.ask("reach", { pixel: pixel.join(",") }, { slot: "reach" });
     if (!answer) return;
     this.reached = answer.data;
-    this.unit = this.twin = this.chain = null;
+    this.unit = this.twin = this.chain = this.opening = null;
     this.boxes = Object.fromEntries(Object.entries(answer.data.boxes).filter(([, [a, b]]) => a[1] > a[0] && b[1] > b[0]));
     this.networkPanel.mark();
     this.drawMarks();
@@ -945,16 +950,16 @@ class Studio {
     const at = layers.findIndex((one) => one.name === this.chosen.layer);
     const next = layers[at + by_];
     if (!next) return;
-    const had = this.unit && this.unit.layer === this.chosen.layer;
-    const unit = had ? this.unitAtSamePlace(next) : null;
+    const now = this.opening || this.unit; // keys are faster than answers
+    const had = now && now.layer === this.chosen.layer;
+    const unit = had ? this.unitAtSamePlace(now, next) : null;
     if (had && !unit) this.note(say("noUnitThere", next.name));
     this.choose({ layer: next.name, unit });
   }
 
-  /** The unit of another layer that lies where the chosen unit lies on the picture; null if none does. */
-  unitAtSamePlace(layer) {
-    const { unit } = this.unit;
-    const from = this.layerNamed(this.unit.layer);
+  /** The unit of another layer that lies where a unit lies on the picture; null if none does. */
+  unitAtSamePlace({ layer: name, unit }, layer) {
+    const from = this.layerNamed(name);
     let found = null;
     if (from.spatial && layer.spatial && unit.length === 3) {
       const box = new Lattice(from, this.state.picture.size).box(unit[1], unit[1] + 1, unit[2], unit[2] + 1);
