@@ -308,7 +308,7 @@ export function ruleOf({ trace, operator }) {
   }
   if (rule !== "sum") return say("rule_" + rule, show(trace.divisor));
   if (parts.some((part) => Array.isArray(part.kernel))) return say("rule_sum_kernel");
-  return say(parts.some((part) => part.kernel !== null) ? "rule_sum_weight" : "rule_sum");
+  return say(parts.some((part) => part.kernel !== null && part.kernel !== 1) ? "rule_sum_weight" : "rule_sum");
 }
 
 function percent(share) {
