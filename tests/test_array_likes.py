@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 
 import eyeshot
 from eyeshot.array_likes import as_array
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadFile, BadValue
 from eyeshot.images import open_source
 from eyeshot.runs import Run
 from eyeshot.runs.config import Recipe, RunConfig
@@ -182,3 +183,15 @@ def test_filter_says_that_a_picture_is_not_turned() -> None:
     with pytest.warns(UserWarning, match=r"not turned by its EXIF \(orientation 6\)"):
         found = eyeshot.filter(Image.open(file), "mean")
     np.testing.assert_array_equal(found, eyeshot.filter(GRAY, "mean"))
+
+
+@pytest.mark.parametrize("name", ["net.pt2", "out.npy", "out.tif", "out.zarr"])
+def test_a_dangling_link_is_not_replaced(name: str, tmp_path: Path) -> None:
+    net, out = nn.Conv2d(1, 2, 3).eval(), tmp_path / name
+    out.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(BadFile, match="exists already; --force replaces it"):
+        if name == "net.pt2":
+            eyeshot.export(net, out, size=(1, 9, 9))
+        else:
+            eyeshot.run(net, torch.rand(1, 9, 9), out)
+    assert out.is_symlink()

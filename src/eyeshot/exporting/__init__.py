@@ -7,9 +7,10 @@ from pathlib import Path
 
 from torch import nn
 
-from eyeshot.errors import BadFile, BadValue
+from eyeshot.errors import BadValue
 from eyeshot.exporting.onnx_files import Exported, Options, Target, target_of
 from eyeshot.exporting.paddle_weights import convert, from_paddle, to_paddle
+from eyeshot.files import check_free
 from eyeshot.runs import Run
 
 __all__ = ["Exported", "convert", "export", "from_paddle", "to_paddle"]
@@ -58,8 +59,7 @@ def export(
     write = _writer(path)
     if not opset >= _LOWEST_OPSET:
         raise BadValue(f"opset is {opset}", cure=f"use {_LOWEST_OPSET} or a later one")
-    if path.exists() and not force:
-        raise BadFile(f"{path}: exists", cure="give another name, or force it (--force)")
+    check_free(path, force=force)
     return write(target_of(net, size), path, Options(opset, license, tuple(authors)))
 
 

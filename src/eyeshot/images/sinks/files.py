@@ -84,7 +84,7 @@ class Place:
         """
         if self.force:
             return
-        if self.target.exists():
+        if os.path.lexists(self.target):
             fact = mark("{path}: exists already")
             if self.resume:
                 fact = mark("{path}: exists already, and there is no unfinished run to resume")
@@ -187,14 +187,14 @@ class FileSink(Sink):
             self._check_frame()
             self._check_rows(place.part)
             self._reopen()
-        elif self._is_complete() and place.target.exists():
+        elif self._is_complete() and os.path.lexists(place.target):
             self._sealed = True  # it was stopped after the rename, before the journal was removed
             self._check_rows(place.target)
         else:
             raise BadFile(
                 f"{place.part}: is missing, but its journal exists", cure="start again with --force"
             )
-        if place.target.exists() and not place.force and not self._is_complete():
+        if os.path.lexists(place.target) and not place.force and not self._is_complete():
             raise BadFile(
                 tr("{path}: exists already", path=place.target), cure=tr("--force replaces it")
             )

@@ -149,13 +149,13 @@ class BlockedZarr(ZarrSink):
         elif place.part.exists():
             self._check_frame()
             self._reopen()
-        elif place.target.exists():
+        elif os.path.lexists(place.target):
             self._sealed = True  # it was stopped after the rename, before the journal was removed
         else:
             raise BadFile(
                 f"{place.part}: is missing, but its journal exists", cure="start again with --force"
             )
-        if place.target.exists() and not place.force and not self._sealed:
+        if os.path.lexists(place.target) and not place.force and not self._sealed:
             raise BadFile(
                 tr("{path}: exists already", path=place.target), cure=tr("--force replaces it")
             )
