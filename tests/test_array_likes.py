@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import nn
 
 import eyeshot
 from eyeshot.array_likes import as_array
-from eyeshot.errors import BadFile, BadValue
+from eyeshot.errors import BadFile, BadValue, Unsupported
 from eyeshot.images import open_source
 from eyeshot.runs import Run
 from eyeshot.runs.config import Recipe, RunConfig
@@ -195,3 +196,14 @@ def test_a_dangling_link_is_not_replaced(name: str, tmp_path: Path) -> None:
         else:
             eyeshot.run(net, torch.rand(1, 9, 9), out)
     assert out.is_symlink()
+
+
+def test_weights_made_in_inference_mode_are_refused_with_a_cure() -> None:
+    with torch.inference_mode():
+        net = nn.Sequential(nn.Conv2d(1, 2, 3)).eval()
+    x = torch.rand(1, 9, 7)
+    with pytest.raises(Unsupported, match=r"give copy\.deepcopy"):
+        eyeshot.run(net, x)
+    with torch.no_grad():
+        expected = net(x[None])[0]
+    np.testing.assert_allclose(eyeshot.run(copy.deepcopy(net), x), expected, atol=1e-6)

@@ -191,6 +191,11 @@ def _exported(
     sizes: Sequence[Sequence[int]],
 ) -> Program:
     """The program for fake inputs; ``sizes`` (theirs, without the batch) are for messages."""
+    if any(one.is_inference() for one in net.parameters()):
+        raise Unsupported(
+            "the network was made inside torch.inference_mode, and torch cannot trace its weights",
+            cure="make it outside of that block, or give copy.deepcopy(net)",
+        )
     try:
         # Without gradients, as networks are run: with them torch refuses writes into a view.
         with (
