@@ -102,6 +102,8 @@ def make_app(session: Session, token: str, port: int) -> ASGIApp:
         query = Query(dict(request.query_params), body)
         return await _answer(session, request, request.path_params["name"], query)
 
+    for name in PAGE_FILES:
+        served_file(name)  # now, so that a later installation cannot mix two versions
     app = Starlette(
         routes=[
             Route("/{token}/api/{name}", question, methods=["GET", "POST"]),
