@@ -27,6 +27,7 @@ from tests.training.test_resume import Stop, StopAt, weights
 
 SIZES = [(12, 20, 24), (10, 24, 20), (12, 24, 24), (14, 20, 20), (12, 22, 20)]
 RATE = 2000
+_VOLUME = 3
 
 
 def ball(size: tuple[int, ...], seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -310,13 +311,71 @@ def test_wav_of_other_depths(width: int, kind: str, tmp_path: Path) -> None:
         cut.read()
 
 
+OWN = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, dims: int, padding: int, stride: int | list[int]) -> None:
+        conv, steps = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1], stride
+        if isinstance(stride, list):
+            steps = tuple(stride)
+        super().__init__(
+            conv(1, 6, 3, steps, padding), nn.ReLU(), conv(6, 6, 3, 1, padding), nn.ReLU(),
+            conv(6, 2, 3, 1, padding),
+        )
+"""
+
+
+@pytest.mark.parametrize(
+    ("dims", "padding", "stride"), [(3, 1, [1, 2, 2]), (3, 0, 1), (3, 1, 1), (1, 1, 1), (1, 0, 2)]
+)
+def test_a_network_of_ones_own_learns_volumes_and_signals(
+    dims: int,
+    padding: int,
+    stride: int | list[int],
+    scans: Path,
+    sounds: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the run opens without its file, resumes to the same weights, and runs as a whole pass."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_net.py").write_text(OWN)
+    given = json.dumps({"dims": dims, "padding": padding, "stride": stride})
+    data = str(scans if dims == _VOLUME else sounds)
+    asked = ["train", data, "--task", "segment", "--dims", str(dims), "--net", "my_net.py:Net"]
+    asked += ["--net-args", given, "--epochs", "2", "--steps", "3", "--batch-size", "2"]
+    assert main([*asked, "-o", "run"]) == 0
+    kept = weights(tmp_path / "run")
+    assert main([*asked, "-o", "run", "--resume"]) == 0
+    assert weights(tmp_path / "run") == kept
+    (tmp_path / "my_net.py").unlink()
+    run = eyeshot.load("run")
+    assert len(run.config.size) == dims
+    random = np.random.default_rng(3)
+    for size in ((40, 37, 51), (22, 24, 47)) if dims == _VOLUME else ((5003,), (901,)):
+        values = random.random(size, np.float32)
+        write(tmp_path / "large.npy", values)
+        actual = eyeshot.run(run, tmp_path / "large.npy", band=5)
+        with torch.no_grad():
+            x = torch.from_numpy(values)[None, None]
+            whole = run.net((x - run.config.mean[0]) / run.config.std[0])[0].numpy()
+        assert actual.shape == whole.shape
+        assert np.abs(actual - whole).max() <= 1e-5 * np.abs(whole).max()
+    assert isinstance(eyeshot.evaluate(run), eyeshot.MaskEvaluation)
+
+
 def mistakes() -> Iterator[tuple[dict[str, Any], str]]:
     yield {"dims": 4}, "dims is 4; use 2 for pictures"
     yield {"crop": (8, 8)}, "crop is 8×8, and the data has 3 axes of space"
     yield {"augment": "elastic"}, "augment is elastic, and the data has 3 axes"
     yield {"task": "classify"}, "dims is for the task segment"
-    own = {"net": nn.Conv3d(1, 2, 3), "model": None, "model_arguments": None}
-    yield own, r"a network of your own \(Conv3d\) for 3-D data; leave out --net"
+    own: dict[str, Any] = {"model": None, "model_arguments": None}
+    match = r"Conv2d takes pictures \(2-D\), and the data are volumes \(3-D\); give a network"
+    yield {**own, "net": nn.Conv2d(1, 2, 3)}, match
+    match = "Conv3d takes 3 channels, and the volumes have 1"
+    yield {**own, "net": nn.Conv3d(3, 2, 3)}, match
+    yield {**own, "net": nn.Conv3d(1, 4, 3)}, "Conv3d gives 4 channels, and the classes are 2"
 
 
 @pytest.mark.parametrize(("wrong", "said"), list(mistakes()))

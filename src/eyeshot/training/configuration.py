@@ -179,13 +179,8 @@ def describe_pairs(request: Request, pairs: Pairs) -> RunConfig:
     outputs = pairs.channels if pairs.task == "restore" else len(pairs.classes)
     own = request.own
     if own is not None:
-        if pairs.dims != _PICTURE:
-            raise BadValue(
-                f"a network of your own ({own.name}) for {pairs.dims}-D data",
-                cure="leave out --net: a unet learns volumes and signals; or train on pictures",
-            )
         own.channels = pairs.channels
-        check_map(own, request.task, pairs.channels, outputs)
+        check_map(own, request.task, pairs.channels, outputs, pairs.dims)
         geometry = own.geometry
     else:
         geometry = geometry_of_model(model, pairs.channels, outputs, arguments)

@@ -39,7 +39,6 @@ from eyeshot.training.own_network import OwnNet, usual_size
 
 SUMMARY = "summary.json"
 _LEAST = 2
-_PICTURE = 2  # axes of space
 _NO_FIGURES = ("epoch", "learning_rate", "images_per_second", "seconds")
 
 TrainFold = Callable[[Path, tuple[int, int], bool, bool], Run]
@@ -340,11 +339,7 @@ def _join(runs: Sequence[Run]) -> _Joined:
         config = replace(config, model=ENSEMBLE, model_arguments=arguments)
         return _Joined(config, net.state_dict(), None)
     net.training = False  # its members do not change
-    size = (
-        usual_size(OwnNet(net, channels=first.channels), first.picture_size)
-        if len(first.size) == _PICTURE
-        else first.size
-    )
+    size = usual_size(OwnNet(net, channels=first.channels), first.size)
     written = export_program(net, (first.channels, *size))
     own = NetSource("", "", network_fingerprint(net, written.net))
     config = replace(config, model=type(net).__name__, model_arguments={}, own=own)

@@ -39,6 +39,8 @@ from eyeshot.runs.config import are_shares, log_of
 from eyeshot.training.chance import generators_restored
 
 _BATCH, _USUAL, _LARGE = 2, 256, (256, 320)
+_PICTURE, _VOLUME, _USUAL_VOLUME = 2, 3, 32
+_DATA = {1: "signals", 2: "pictures", 3: "volumes"}
 
 
 @dataclass(eq=False)
@@ -50,9 +52,11 @@ class OwnNet:
         source: where it came from, such as ``my_net.py:Net``; empty for an object in memory.
         arguments: that it was made with, as JSON.
         channels: of the pictures; None for what its first convolution takes.
-        example: (C, H, W) that shows its program what is usual, once :meth:`describe` knows.
-        memory_format: channels last, in which convolutions are fastest; where its forward takes
-            views that this layout has not, the usual one, once :meth:`describe` knows.
+        example: (C, H, W), (C, D, H, W) or (C, L) that shows its program what is usual, once
+            :meth:`describe` knows.
+        memory_format: channels last, in which convolutions of pictures are fastest; for other data,
+            and where its forward takes views that this layout has not, the usual one, once
+            :meth:`describe` knows.
     """
 
     module: nn.Module
@@ -89,8 +93,10 @@ class OwnNet:
         Raises:
             Unsupported: it cannot be written as a program.
         """
-        self.example = (self.channels or 1, *usual_size(self, (size[-2], size[-1])))
-        if not _takes(self.build(), torch.zeros(_BATCH, *self.example), torch.channels_last):
+        self.example = (self.channels or 1, *usual_size(self, size))
+        picture = len(size) == _PICTURE
+        example = torch.zeros(_BATCH, *self.example)
+        if not picture or not _takes(self.build(), example, torch.channels_last):
             self.memory_format = torch.contiguous_format
         written = export_program(self.module, self.example)
         return NetSource(self.source, self.arguments, network_fingerprint(self.module, written.net))
@@ -138,7 +144,7 @@ class OwnNet:
         return NetGeometry(self.build().eval(), self.channels, whole_fields=False)
 
 
-def check_fit(own: OwnNet, task: str, channels: int, outputs: int, size: tuple[int, int]) -> None:
+def check_fit(own: OwnNet, task: str, channels: int, outputs: int, size: tuple[int, ...]) -> None:
     """Refuse a network that cannot learn a task, before the first step.
 
     Args:
@@ -146,7 +152,7 @@ def check_fit(own: OwnNet, task: str, channels: int, outputs: int, size: tuple[i
         task: one of :data:`eyeshot.runs.TASKS`.
         channels: of the pictures.
         outputs: channels of the answer: one a class, or those of a picture.
-        size: (height, width) of a picture or crop that it is to take.
+        size: of a picture, volume, signal or crop that it is to take, along each axis.
 
     Raises:
         BadValue: its weights, its input or its output do not fit.
@@ -164,7 +170,7 @@ def check_fit(own: OwnNet, task: str, channels: int, outputs: int, size: tuple[i
                 f"{task} needs one",
                 cure="wrap it in a module whose forward returns the one to learn",
             )
-        _check_output(own, task, tuple(output.shape), outputs)
+        _check_output(own, task, tuple(output.shape), outputs, len(size))
         shapes.append("x".join(map(str, output.shape[1:])))
     if shapes[0] != shapes[1]:
         raise BadValue(
@@ -173,26 +179,33 @@ def check_fit(own: OwnNet, task: str, channels: int, outputs: int, size: tuple[i
         )
 
 
-def check_map(own: OwnNet, task: str, channels: int, outputs: int) -> None:
+def check_map(own: OwnNet, task: str, channels: int, outputs: int, dims: int = _PICTURE) -> None:
     """As :func:`check_fit`, for a network that answers with a map, at a size that it takes.
+
+    ``dims`` is the number of axes of the data: 1, 2 or 3.
 
     Raises:
         BadValue: its weights, its input or its output do not fit.
         Unsupported: no bounded patch of a picture decides an answer.
     """
     _check_weights(own)
+    if (axes := own.geometry.sizes.dims) != dims:
+        raise BadValue(
+            f"{own.name} takes {_DATA[axes]} ({axes}-D), and the data are {_DATA[dims]} ({dims}-D)",
+            cure=f"give a network of {dims}-D layers, or data for --dims {axes}",
+        )
+    size: tuple[int, ...]
     try:
-        side = own.geometry.sizes.usual
-        size = side, side
+        size = (own.geometry.sizes.usual,) * dims
     except BadValue:
         # It may be a classifier of one size; otherwise the error says why it fails at a usual one.
-        near = nearest_accepted(own.trial, (channels, _USUAL, _USUAL))
-        size = (near[0][0], near[0][1]) if near else (_USUAL, _USUAL)
+        near = nearest_accepted(own.trial, (channels, *(_USUAL,) * dims))
+        size = near[0] if near else (_USUAL,) * dims
     check_fit(own, task, channels, outputs, size)
     own.geometry.output  # noqa: B018 - refused where it has none
 
 
-def find_faults(own: OwnNet, channels: int, size: tuple[int, int]) -> Iterator[str]:
+def find_faults(own: OwnNet, channels: int, size: tuple[int, ...]) -> Iterator[str]:
     """What :func:`eyeshot.inspect` warns of, a line each.
 
     Raises:
@@ -275,15 +288,22 @@ def _takes(net: nn.Module, inputs: Tensor, layout: torch.memory_format) -> bool:
     return True
 
 
-def usual_size(own: OwnNet, size: tuple[int, int]) -> tuple[int, int]:
-    """A size whose conditions all sizes have to meet: both sides on the grid, and not alike."""
+def usual_size(own: OwnNet, size: tuple[int, ...]) -> tuple[int, ...]:
+    """A size whose conditions all sizes have to meet: all sides on the grid, and not alike.
+
+    Of a volume, a small one if the network takes it, since it is computed with numbers.
+    """
     try:
-        step, sizes = own.geometry.output.alignment, own.geometry.sizes
-        side = math.ceil(max(sizes.usual, 2 * step) / step) * step
-        if sizes.takes(side, side + step):
-            return side, side + step
+        output, sizes = own.geometry.output, own.geometry.sizes
+        step = output.alignment
+        small = max(_USUAL_VOLUME, 2 * output.margin + 2 * step)
+        for start in (small, sizes.usual) if len(size) == _VOLUME else (sizes.usual,):
+            side = math.ceil(max(start, 2 * step) / step) * step
+            sides = tuple(side + step * axis for axis in range(len(size)))
+            if sizes.takes(*sides):
+                return sides
     except EyeshotError:  # no map of positions: a classifier
-        if own.geometry.sizes.takes(*_LARGE):
+        if len(size) == _PICTURE and own.geometry.sizes.takes(*_LARGE):
             return _LARGE  # no map in it has a side of 1, which would hold for all sizes
     return size
 
@@ -332,14 +352,15 @@ def _check_weights(own: OwnNet) -> None:
 
 
 def _refuse_input(own: OwnNet, shape: tuple[int, ...], failure: Exception) -> None:
-    """Say why a network does not run on pictures of a shape."""
-    _, channels, height, width = shape
+    """Say why a network does not run on pictures, volumes or signals of a shape."""
+    _, channels, *size = shape
+    data = _DATA[len(size)]
     runs = runs_on_shapes(own.trial)
     other = [c for c in (*channels_to_try(own.module)[:1], 1, 3) if runs((_BATCH, c, *shape[2:]))]
     if other and other[0] != channels:
         raise BadValue(
-            f"{own.name} takes {other[0]} channels, and the pictures have {channels}",
-            cure=f"make it with {channels} (--net-args), or save the pictures with {other[0]}",
+            f"{own.name} takes {other[0]} channels, and the {data} have {channels}",
+            cure=f"make it with {channels} (--net-args), or save the {data} with {other[0]}",
         )
     if isinstance(failure, EyeshotError):
         raise BadValue(f"{own.name}: {failure.fact}", cure=failure.cure)
@@ -351,7 +372,8 @@ def _refuse_input(own: OwnNet, shape: tuple[int, ...], failure: Exception) -> No
         cure = f"register its tensor {plain} by register_buffer(…)"
     elif "meta tensor" in reason:
         cure = "let it compute the same whatever the values of a picture are (torch.where)"
-    raise BadValue(f"{own.name} fails on {channels}x{height}x{width}: {reason}", cure=cure)
+    spelled = "x".join(map(str, (channels, *size)))
+    raise BadValue(f"{own.name} fails on {spelled}: {reason}", cure=cure)
 
 
 def _plain_tensor(net: nn.Module) -> str:
@@ -396,7 +418,8 @@ def _raw_output(own: OwnNet, shape: tuple[int, ...], *, training: bool) -> Any:
     return found[-1]
 
 
-def _check_output(own: OwnNet, task: str, shape: tuple[int, ...], outputs: int) -> None:
+def _check_output(own: OwnNet, task: str, shape: tuple[int, ...], outputs: int, dims: int) -> None:
+    data = _DATA[dims]
     spelled = "x".join(map(str, shape[1:]))
     if task == "classify":
         if len(shape) != 2:
@@ -405,19 +428,20 @@ def _check_output(own: OwnNet, task: str, shape: tuple[int, ...], outputs: int) 
                 "a class",
                 cure="end it in a global pool and a flatten, or use --task segment",
             )
-    elif len(shape) != 4:
+    elif len(shape) != dims + 2:
+        axes = {1: "L", 2: "HxW", 3: "DxHxW"}[dims]
         raise BadValue(
-            f"{own.name} gives {spelled} for a picture, and --task {task} needs a map "
-            f"{outputs}xHxW",
+            f"{own.name} gives {spelled} for a {data[:-1]}, and --task {task} needs a map "
+            f"{outputs}x{axes}",
             cure="use a network that ends in a map, such as a U-Net, or --task classify",
         )
     if shape[0] != _BATCH:
         raise BadValue(
-            f"{own.name} gives {shape[0]} answers for {_BATCH} pictures",
+            f"{own.name} gives {shape[0]} answers for {_BATCH} {data}",
             cure="give one for each picture, along the first axis",
         )
     if shape[1] != outputs:
-        what = "the pictures have" if task == "restore" else "the classes are"
+        what = f"the {data} have" if task == "restore" else "the classes are"
         raise BadValue(
             f"{own.name} gives {shape[1]} channels, and {what} {outputs}",
             cure=f"make its last layer give {outputs} (--net-args)",

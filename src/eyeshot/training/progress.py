@@ -281,7 +281,7 @@ def tell(config: RunConfig, data: Data | Pairs, own: OwnNet | None = None) -> It
     """A sentence for each thing that may surprise."""
     yield from data.notes
     if own is not None:
-        yield from find_faults(own, config.channels, config.picture_size)
+        yield from find_faults(own, config.channels, config.size)
     if config.task == "generate":
         return
     if isinstance(data, Data):
