@@ -345,6 +345,8 @@ def test_a_network_of_ones_own_learns_volumes_and_signals(
     data = str(scans if dims == _VOLUME else sounds)
     asked = ["train", data, "--task", "segment", "--dims", str(dims), "--net", "my_net.py:Net"]
     asked += ["--net-args", given, "--epochs", "2", "--steps", "3", "--batch-size", "2"]
+    if dims == 1:
+        asked += ["--crop", "400"]
     assert main([*asked, "-o", "run"]) == 0
     kept = weights(tmp_path / "run")
     assert main([*asked, "-o", "run", "--resume"]) == 0
@@ -352,6 +354,7 @@ def test_a_network_of_ones_own_learns_volumes_and_signals(
     (tmp_path / "my_net.py").unlink()
     run = eyeshot.load("run")
     assert len(run.config.size) == dims
+    assert dims > 1 or run.config.size == (400,)
     random = np.random.default_rng(3)
     for size in ((40, 37, 51), (22, 24, 47)) if dims == _VOLUME else ((5003,), (901,)):
         values = random.random(size, np.float32)

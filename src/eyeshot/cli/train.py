@@ -181,7 +181,7 @@ def train_network(
         run = train(
             source,
             size=None if size is None else parse_size(size),
-            crop=None if crop is None else parse_crop(crop),
+            crop=None if crop is None else parse_crop(crop, dims),
             model_arguments={name: said[name] for name in _NETWORK if said[name] is not None},
             folder=data,
             layout=make_layout(images, masks, mask_suffix, threshold),

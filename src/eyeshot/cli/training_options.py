@@ -366,13 +366,15 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     return height, width
 
 
-def parse_crop(text: str) -> tuple[int, ...]:
-    """ "64x48" as (64, 48), "16x64x64" as (16, 64, 64); "64" as (64, 64).
+def parse_crop(text: str, dims: int | None = None) -> tuple[int, ...]:
+    """ "64x48" as (64, 48), "16x64x64" as (16, 64, 64); "64" as 64 along each axis of the data.
 
     Raises:
         BadValue: it is none of those.
     """
     parts = text.lower().replace("×", "x").split("x")
+    if len(parts) == 1 and dims in (1, _VOLUME) and text.isascii() and text.isdigit():
+        return (int(text),) * dims
     if len(parts) == _VOLUME and all(part.isascii() and part.isdigit() for part in parts):
         return tuple(map(int, parts))
     return parse_size(text, "--crop")
