@@ -574,7 +574,7 @@ def benchmarks(figure: Figure) -> None:
     axes.minorticks_off()
     axes.axvline(1, color=DARK, linewidth=0.8)
     axes.set_title("Eyeshot's speed, as a multiple of theirs", fontsize=10)
-    axes.legend(fontsize=7, loc="center right")
+    axes.legend(fontsize=7, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +30,8 @@ STRUCTURAL = {
     "zeros_like": "its values are zeros, whatever the input; the shape alone is read",
     "ones_like": "its values are ones",
     "full_like": "its values are one number",
+    "fill": "its values are one number",
+    "zero": "its values are zeros",
 }
 """Operators whose predicted input has no influence, and why."""
 
@@ -45,6 +49,15 @@ def beside(x: Tensor) -> Tensor:
     return F.pad(x, (1, -1), value=0.5)
 
 
+_BOTH: dict[str, Any] = {"batch_first": True, "bidirectional": True, "bias": False}
+
+
+def both_ways(x: Tensor, layer: nn.RNNBase) -> Tensor:
+    """A recurrent layer along the positions, forwards and backwards."""
+    given: Tensor = layer(0.05 * x.transpose(1, 2))[0]  # so that no poke saturates it
+    return given
+
+
 def _unary(name: str) -> Function:
     operator = getattr(aten, name)
     return lambda x: operator(x)
@@ -58,6 +71,8 @@ def _binary(name: str) -> Function:
 NUMBERS: Dishes = {
     **{name: _unary(name) for name in _UNARY.split()},
     **{name: _binary(name) for name in _BINARY.split()},
+    "fill": lambda x: aten.fill(x, 2.0),
+    "zero": lambda x: aten.zero(x),
     "max.other": lambda x: aten.max.other(x, beside(x)),
     "min.other": lambda x: aten.min.other(x, beside(x)),
     "masked_fill": lambda x: x.masked_fill(beside(x) > 0.6, 0.25),
@@ -197,6 +212,10 @@ LINE: Dishes = {
         lambda x, f: torch.addmm(f.bias, x[0].t(), f.weight[:, :, 0].t()), nn.Conv1d(2, 3, 1)
     ),
     "einsum": Apply(lambda x, f: torch.einsum("ncl,oc->nol", x, f.weight), nn.Linear(2, 3)),
+    "lstm": Apply(both_ways, nn.LSTM(2, 1, **_BOTH)),
+    "gru": Apply(both_ways, nn.GRU(2, 1, **_BOTH)),
+    "rnn_tanh": Apply(both_ways, nn.RNN(2, 1, **_BOTH)),
+    "rnn_relu": Apply(both_ways, nn.RNN(2, 1, nonlinearity="relu", **_BOTH)),
     "einsum:dots": Apply(lambda x, f: torch.einsum("nc...,oc->o...", x, f.weight), nn.Linear(2, 3)),
     "einsum:two": lambda x: torch.einsum("ncl,ncl->ln", x, beside(x)),
     "einsum:gate": lambda x: torch.einsum("ncl,nc->ncl", x, x.mean(2)),

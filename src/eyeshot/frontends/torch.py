@@ -18,6 +18,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
+from torch.nn.parameter import is_lazy
 
 from eyeshot.errors import BadValue, EyeshotError, Failure, Unsupported
 from eyeshot.frontends.agreement import compared_with_network
@@ -191,7 +192,8 @@ def _exported(
     sizes: Sequence[Sequence[int]],
 ) -> Program:
     """The program for fake inputs; ``sizes`` (theirs, without the batch) are for messages."""
-    if any(one.is_inference() for one in net.parameters()):
+    given = [one for one in net.parameters() if not is_lazy(one)]
+    if any(one.is_inference() for one in given):
         raise Unsupported(
             "the network was made inside torch.inference_mode, and torch cannot trace its weights",
             cure="make it outside of that block, or give copy.deepcopy(net)",

@@ -362,6 +362,7 @@ def has_onednn(weight: torch.Tensor) -> bool:
         weight.ndim in _LAST
         and _onednn_takes(weight)
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and hasattr(torch.ops.mkldnn, "_get_mkldnn_serialized_md")
     )
 
 
