@@ -234,9 +234,9 @@ def winograd_convolver(
     """
     kernel = _KERNELS.get(_key(weights)) or _Kernel(weights)
     if weights[0].ndim == 5:
-        return _by_slices(weights, bias, relu, direct, kernel)
+        return _or_direct(_by_slices(weights, bias, relu, kernel), direct)
     if dilation > 1:
-        return _by_phases(weights, bias, relu, direct, kernel, dilation)
+        return _or_direct(_by_phases(weights, bias, relu, kernel, dilation), direct)
     return _by_blocks(weights, bias, relu, direct, kernel)
 
 
@@ -248,11 +248,24 @@ def _unsuitable(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Te
     raise _Unsuitable
 
 
+def _or_direct(compute: Convolver, direct: Convolver) -> Convolver:
+    """What is computed in parts; the direct sum, if a part does not suit."""
+
+    def either(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
+        if values[0][0].shape[0] != 1:
+            return direct(values, room)
+        try:
+            return compute(values, room)
+        except _Unsuitable:
+            return direct(values, room)
+
+    return either
+
+
 def _by_phases(
     weights: Sequence[torch.Tensor],
     bias: torch.Tensor | None,
     relu: bool,
-    direct: Convolver,
     kernel: _Kernel,
     dilation: int,
 ) -> Convolver:
@@ -261,21 +274,15 @@ def _by_phases(
     convolve = _by_blocks(weights, bias, relu, _unsuitable, kernel)
 
     def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
-        if values[0][0].shape[0] != 1:
-            return direct(values, room)
         images = [
             F.pad(value, (beside, beside, above, above)) if above or beside else value
             for value, (above, beside) in values
         ]
         height, width = (n - 2 * dilation for n in images[0].shape[2:])
-        fits = room is not None and room.is_contiguous(memory_format=torch.channels_last)
-        result = room if room is not None and fits else _empty(outputs, height, width)
-        try:
-            for top, left in itertools.product(range(min(dilation, height)), range(dilation)):
-                parts = [(one[:, :, top::dilation, left::dilation], [0, 0]) for one in images]
-                convolve(parts, result[:, :, top::dilation, left::dilation])
-        except _Unsuitable:
-            return direct(values, room)
+        result = _in_room(room, (1, outputs, height, width), torch.channels_last)
+        for top, left in itertools.product(range(min(dilation, height)), range(dilation)):
+            parts = [(one[:, :, top::dilation, left::dilation], [0, 0]) for one in images]
+            convolve(parts, result[:, :, top::dilation, left::dilation])
         return result
 
     return compute
@@ -285,7 +292,6 @@ def _by_slices(
     weights: Sequence[torch.Tensor],
     bias: torch.Tensor | None,
     relu: bool,
-    direct: Convolver,
     kernel: _Kernel,
 ) -> Convolver:
     """Over three axes: each output slice is the sum of convolutions of the slices it covers."""
@@ -294,35 +300,33 @@ def _by_slices(
     convolve = _by_blocks(planes, bias, relu, _unsuitable, kernel)
 
     def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
-        if values[0][0].shape[0] != 1:
-            return direct(values, room)
         stacks = [
             F.pad(value, (0, 0, 0, 0, front, front)) if front else value
             for value, (front, *_) in values
         ]
         beside = [padding[1:] for _, padding in values]
         count = stacks[0].shape[2] - depth + 1
-        last = torch.channels_last_3d
-        fits = room is not None and room.is_contiguous(memory_format=last)
-        if room is not None and fits:
-            result = room
-        else:
-            sides = [n + 2 * p - 2 for n, p in zip(stacks[0].shape[3:], beside[0], strict=True)]
-            size = (stacks[0].shape[0], outputs, count, *sides)
-            result = stacks[0].new_empty(size).contiguous(memory_format=last)
-        try:
-            for place in range(count):
-                covered = [
-                    (stack[:, :, place + tap], pads)
-                    for stack, pads in zip(stacks, beside, strict=True)
-                    for tap in range(depth)
-                ]
-                convolve(covered, result[:, :, place])
-        except _Unsuitable:
-            return direct(values, room)
+        height, width = (n + 2 * p - 2 for n, p in zip(stacks[0].shape[3:], beside[0], strict=True))
+        result = _in_room(room, (1, outputs, count, height, width), torch.channels_last_3d)
+        for place in range(count):
+            covered = [
+                (stack[:, :, place + tap], pads)
+                for stack, pads in zip(stacks, beside, strict=True)
+                for tap in range(depth)
+            ]
+            convolve(covered, result[:, :, place])
         return result
 
     return compute
+
+
+def _in_room(
+    room: torch.Tensor | None, shape: tuple[int, ...], format_: torch.memory_format
+) -> torch.Tensor:
+    """The memory given, if it lies as the format says; else new memory."""
+    if room is not None and room.is_contiguous(memory_format=format_):
+        return room
+    return torch.empty(shape, memory_format=format_)
 
 
 def _by_blocks(
