@@ -1,7 +1,14 @@
 """Ranges through a graph: receptive fields, exact footprints, and what a region needs."""
 
-from eyeshot.geometry.fields import Fields, Grid, LayerField, ReceptiveField, grids_of
-from eyeshot.geometry.phases import Phases, footprint
+from eyeshot.geometry.fields import (
+    Fields,
+    Grid,
+    LayerField,
+    Phases,
+    ReceptiveField,
+    footprint,
+    grids_of,
+)
 from eyeshot.geometry.tiles import Region, required
 
 __all__ = [

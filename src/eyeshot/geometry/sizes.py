@@ -17,8 +17,7 @@ import numpy as np
 
 from eyeshot.axes import AxisMap, Identity
 from eyeshot.errors import Unsupported
-from eyeshot.geometry.fields import Fields
-from eyeshot.geometry.phases import Phases
+from eyeshot.geometry.fields import Fields, Phases
 from eyeshot.graph import Edge, Family, Graph, Kind, Node
 
 _CUTS = (Family.CROP, Family.SELECT, Family.SCATTER)

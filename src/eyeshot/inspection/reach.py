@@ -24,7 +24,7 @@ from eyeshot.axes import Interval
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.findings.shapes import is_gathered, remedy
 from eyeshot.geometry import Fields, LayerField, Phases, ReceptiveField
-from eyeshot.geometry.phases import checked_unit, dimension_of
+from eyeshot.geometry.fields import checked_unit, dimension_of
 from eyeshot.graph import Graph, Kind, Node
 from eyeshot.interpreter import value
 from eyeshot.language import mark, tr
