@@ -27,10 +27,13 @@ from eyeshot.frontends.calls import (
     Namer,
     TupleItem,
     call_of,
+    filled_with,
     folded,
     is_random,
     operator_name,
+    overwritten,
     plain_name,
+    put_back,
     strided,
 )
 from eyeshot.frontends.inlining import inlined
@@ -51,7 +54,6 @@ from eyeshot.frontends.programs import refuse_lost_paths
 from eyeshot.frontends.pt2 import Program, Signature, damaged
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line, where
 from eyeshot.frontends.trace_modes import KeptPaths, failures_leave_modules, without_extras
-from eyeshot.frontends.writes import filled_with, overwritten, put_back
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check, substitute
 from eyeshot.operators import Operator, named
 from eyeshot.operators.call import Described, NoRule, Site
