@@ -7,8 +7,20 @@ statistic), :class:`Broadcast` (one value for all), and :class:`Identity`. For N
 maps.
 """
 
-from eyeshot.axes.maps import Adaptive, Broadcast, Global, Identity, Pad, Transpose, Window
-from eyeshot.axes.protocol import EMPTY, NO_INPUT, AxisMap, IntArray, Interval
+from eyeshot.axes.maps import (
+    EMPTY,
+    NO_INPUT,
+    Adaptive,
+    AxisMap,
+    Broadcast,
+    Global,
+    Identity,
+    IntArray,
+    Interval,
+    Pad,
+    Transpose,
+    Window,
+)
 from eyeshot.axes.resize import Arithmetic, Resize
 from eyeshot.axes.translation import Placed, Spared
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.axes.protocol import EMPTY, NO_INPUT, AxisMap, IntArray, Interval
+from eyeshot.axes.maps import EMPTY, NO_INPUT, AxisMap, IntArray, Interval
 
 FloatArray = NDArray[np.floating[Any]]
 

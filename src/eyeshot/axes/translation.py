@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.axes.maps import Broadcast, Global
-from eyeshot.axes.protocol import EMPTY, NO_INPUT, AxisMap, IntArray, Interval
+from eyeshot.axes.maps import EMPTY, NO_INPUT, AxisMap, Broadcast, Global, IntArray, Interval
 
 BoolArray = NDArray[np.bool_]
 
