@@ -14,9 +14,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, UnknownName, Unsupported
-from eyeshot.features.computation import compute_by_graph, full_precision, in_passing
 from eyeshot.features.maps import unknown_layer
-from eyeshot.features.seeing import Recorder, listening, tensors_in
+from eyeshot.features.seeing import (
+    Recorder,
+    compute_by_graph,
+    full_precision,
+    in_passing,
+    listening,
+    tensors_in,
+)
 from eyeshot.graph import Call, Graph, Node, Ref
 from eyeshot.interpreter import sources_of, substituted
 
