@@ -21,8 +21,21 @@ import torch
 from torch import Tensor, nn
 
 from eyeshot.axes import Interval, Window
-from eyeshot.densification import layers
-from eyeshot.densification.form import DenseForm, Geometry, Step, Value, Weighted, natural
+from eyeshot.densification.form import (
+    DenseForm,
+    Geometry,
+    Step,
+    Value,
+    Weighted,
+    batch_norm_layer,
+    batch_norm_tensors,
+    convolution,
+    convolve,
+    epsilon,
+    natural,
+    pooling,
+    window_pooling,
+)
 from eyeshot.errors import Unsupported
 from eyeshot.graph import Call, Family, Graph, Kind, Node, Ref
 from eyeshot.operators import of
@@ -231,7 +244,7 @@ def linear(builder: Builder, node: Node, sources: list[Value]) -> Value:
     kernel[:, source.places.to(weight.device)] = weight
     kernel = kernel.reshape(-1, *source.shape)
     step = tuple(s if n > 1 else 1 for s, n in zip(source.step, source.window, strict=True))
-    layer = layers.convolve(kernel, bias, dilation=step)
+    layer = convolve(kernel, bias, dilation=step)
     builder.add(node, layer, Ref(source.name))
     ones = tuple(1 for _ in source.window)
     taps = [Interval(0, n) for n in source.window]
@@ -245,15 +258,15 @@ def batch_norm(builder: Builder, node: Node, sources: list[Value]) -> Value:
     if called(node).argument("training"):
         raise refusal(node, node.reason or "it uses the statistics of the batch")
     if source.affine is None and (source.is_map or source.is_point):
-        layer = layers.batch_norm(node, builder.graph, len(source.window))
+        layer = batch_norm_layer(node, builder.graph, len(source.window))
         builder.add(node, layer, Ref(source.name))
         return replace(source, name=node.name)
     if source.places.ndim != 1 or source.affine is not None:
         raise refusal(node, "it normalizes places that were moved about")
     # Each place of the crop has its own scale, and a position of the map is a place of many crops:
     # only the linear layer that reads them all can take it over.
-    scale, shift, mean, variance = layers.batch_norm_tensors(node, builder.graph)
-    ratio = (variance.double() + layers.epsilon(node)).rsqrt()
+    scale, shift, mean, variance = batch_norm_tensors(node, builder.graph)
+    ratio = (variance.double() + epsilon(node)).rsqrt()
     ratio = ratio if scale is None else ratio * scale.double()
     offset = -mean.double() * ratio
     return replace(source, affine=(ratio, offset if shift is None else offset + shift.double()))
@@ -276,9 +289,9 @@ def sliding(builder: Builder, node: Node, sources: list[Value]) -> Value:
     source = sources[0]
     slid_axes(node, source)
     if node.family is Family.CONVOLUTION:
-        layer = layers.convolution(node, builder.graph, source.step, builder.every_pixel)
+        layer = convolution(node, builder.graph, source.step, builder.every_pixel)
     else:
-        layer = layers.pooling(node, source.window, source.step, builder.every_pixel)
+        layer = pooling(node, source.window, source.step, builder.every_pixel)
     builder.add(node, layer, Ref(source.name))
     shape = (node.shape[1], *node.extents)
     return builder.behind(node, source, shape, _first_taps(node, source), node.params.stride)
@@ -311,7 +324,7 @@ def whole_window(builder: Builder, node: Node, sources: list[Value]) -> Value:
         windows.append(window)
     if node.channels != source.shape[0]:
         raise refusal(node, "it mixes channels")
-    layer = layers.window_pooling(node, windows, source.step, builder.every_pixel)
+    layer = window_pooling(node, windows, source.step, builder.every_pixel)
     builder.add(node, layer, Ref(source.name))
     shape = (
         source.shape[0],
