@@ -16,6 +16,7 @@ from tools.draw_generator import (
 )
 
 from eyeshot import nets
+from eyeshot.nets.unet import UpWay
 from tools import draw_generator
 
 
@@ -39,7 +40,7 @@ def test_the_spectrum_of_a_known_wave() -> None:
 
 
 @pytest.mark.parametrize("up", ["transpose", "bilinear"])
-def test_a_pixel_is_the_sum_of_its_parts(up: nets.blocks.UpWay) -> None:
+def test_a_pixel_is_the_sum_of_its_parts(up: UpWay) -> None:
     torch.manual_seed(0)
     net = nets.generator(12, width=4, up=up).eval()
     for module in net.modules():

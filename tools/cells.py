@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from eyeshot.nets import UNet, unet
-from eyeshot.nets.blocks import UpWay
+from eyeshot.nets.unet import UpWay
 
 SIDE, CELLS = 96, 13
 PICTURES, BATCH, STEPS = 32, 6, 200

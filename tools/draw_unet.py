@@ -23,7 +23,7 @@ from torch import Tensor
 import eyeshot
 from eyeshot import reference
 from eyeshot.nets import UNet
-from eyeshot.nets.blocks import UpWay
+from eyeshot.nets.unet import UpWay
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images"
 ORANGE = "#dd6b20"

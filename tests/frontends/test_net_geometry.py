@@ -14,7 +14,7 @@ import eyeshot
 from eyeshot import nets
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
-from eyeshot.nets.blocks import PADDINGS, UP_WAYS
+from eyeshot.nets.unet import PADDINGS, UP_WAYS
 
 # Of U-Nets: depth and way up → smallest field, largest field, halo; worked out by hand for 1 and 2.
 SEEN = {

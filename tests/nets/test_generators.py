@@ -8,7 +8,7 @@ import torch
 import eyeshot
 from eyeshot import nets
 from eyeshot.errors import BadValue, UnknownName
-from eyeshot.nets.blocks import UP_WAYS, UpWay
+from eyeshot.nets.unet import UP_WAYS, UpWay
 
 
 @pytest.mark.parametrize("up", UP_WAYS)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from eyeshot import nets
 from eyeshot.errors import BadValue, UnknownName
-from eyeshot.nets.blocks import Classifier
+from eyeshot.nets.unet import Classifier
 
 
 def test_digit_cnn_is_the_network_of_the_tutorials() -> None:

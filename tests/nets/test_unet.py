@@ -18,8 +18,7 @@ import eyeshot
 from eyeshot import nets
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.frontends.net_geometry import InputSizes
-from eyeshot.nets.blocks import NORMS, UP_WAYS
-from eyeshot.nets.unet import UNet
+from eyeshot.nets.unet import NORMS, UP_WAYS, UNet
 
 UPS = st.sampled_from(UP_WAYS)
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 import eyeshot
 from eyeshot import nets
 from eyeshot.frontends.net_geometry import InputSizes
-from eyeshot.nets.blocks import NORMS, PADDINGS, UP_WAYS
-from eyeshot.nets.unet import UNet
+from eyeshot.nets.unet import NORMS, PADDINGS, UP_WAYS, UNet
 
 UPS, DEPTHS = st.sampled_from(UP_WAYS), st.integers(1, 3)
 

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, UnknownName
-from eyeshot.nets.blocks import DoubleConv, Down, Up, digit_cnn, small_vgg
 from eyeshot.nets.generators import Generator, discriminator, generator
-from eyeshot.nets.unet import UNet, unet
+from eyeshot.nets.unet import DoubleConv, Down, UNet, Up, digit_cnn, small_vgg, unet
 
 __all__ = [
     "CLASSIFIERS",

@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue
-from eyeshot.nets.blocks import UP_WAYS, Resize, UpWay, check_choice
+from eyeshot.nets.unet import UP_WAYS, Resize, UpWay, check_choice
 
 _LARGEST_START = 8
 """Pixels a side of the first map: a larger one would be drawn by the latent without convolution."""
