@@ -23,7 +23,7 @@ from eyeshot.cli.training_options import (
 from eyeshot.errors import BadValue
 
 if TYPE_CHECKING:
-    from eyeshot.data.problem import Checked, Problem
+    from eyeshot.data.tree import Checked, Problem
     from eyeshot.runs import Run
     from eyeshot.training import OwnNet, TerminalProgress
 

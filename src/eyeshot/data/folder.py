@@ -33,15 +33,19 @@ from eyeshot.data.examples import (
     describe_counts,
     read_pixels,
 )
-from eyeshot.data.problem import (
+from eyeshot.data.tree import (
     Checked,
+    Fold,
     Problem,
+    Tree,
     as_problem,
+    find_files,
+    find_judged,
+    find_pictures,
     merge_notes,
     raise_problems,
     skipped_note,
 )
-from eyeshot.data.tree import Fold, Tree, find_files, find_judged, find_pictures
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.images.whole import SCALE_FIRST, bits_of, note_dark
 

@@ -25,7 +25,7 @@ from eyeshot.data.pairs.legend import IGNORED, Legend, compare_palettes
 from eyeshot.data.pairs.listing import Files
 from eyeshot.data.pairs.pair import open_mask
 from eyeshot.data.pairs.survey import TWO, Seen, look_at_mask
-from eyeshot.data.problem import Unfit
+from eyeshot.data.tree import Unfit
 from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.graph import Graph
 from eyeshot.images import Span

@@ -4,7 +4,7 @@ from eyeshot.data.pairs.crops import Crops, CropSampler
 from eyeshot.data.pairs.legend import IGNORED, Legend
 from eyeshot.data.pairs.loading import check_pairs, load_judged, load_pairs
 from eyeshot.data.pairs.pair import TASKS, Pair, PairReader, Pairs, open_pair
-from eyeshot.data.problem import Problem
+from eyeshot.data.tree import Problem
 
 __all__ = [
     "IGNORED",

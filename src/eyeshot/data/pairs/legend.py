@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot import plain_yaml
-from eyeshot.data.problem import Problem, Unfit
+from eyeshot.data.tree import Problem, Unfit
 from eyeshot.errors import BadFile, BadValue, shorten
 from eyeshot.images import Source, Span, understand
 from eyeshot.images.limits import TIFF_STARTS, damage_named

@@ -23,11 +23,11 @@ from eyeshot.data.pairs.layout import (
     Sides,
     match,
 )
-from eyeshot.data.problem import Problem
 from eyeshot.data.tree import (
     ALL,
     PICTURE_SUFFIXES,
     Fold,
+    Problem,
     check_without_parts,
     listed,
     no_folder,

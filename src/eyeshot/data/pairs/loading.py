@@ -16,15 +16,16 @@ from eyeshot.data.pairs.legend import FILE, IGNORE, Legend, compare_palettes, re
 from eyeshot.data.pairs.listing import Files, Listing, Report, list_judged, list_pairs
 from eyeshot.data.pairs.pair import Pair, Pairs, check_task
 from eyeshot.data.pairs.survey import TWO, Moments, Seen, deduce_legend, look, report_unknown
-from eyeshot.data.problem import (
+from eyeshot.data.tree import (
     Checked,
+    Fold,
     Problem,
     as_problem,
+    listed,
     merge_notes,
     raise_problems,
     skipped_note,
 )
-from eyeshot.data.tree import Fold, listed
 from eyeshot.errors import BadFile, BadValue
 
 _AT_ONCE = 64  # pairs in flight

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from eyeshot.data.pairs.legend import FILE, Legend, encode, read_palette
 from eyeshot.data.pairs.listing import Files, Report
 from eyeshot.data.pairs.pair import open_mask, open_picture
-from eyeshot.data.problem import Problem, Unfit, as_problem
+from eyeshot.data.tree import Problem, Unfit, as_problem
 from eyeshot.errors import EyeshotError
 from eyeshot.images import Source
 from eyeshot.images.layouts import MOST_CHANNELS
