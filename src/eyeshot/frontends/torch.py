@@ -37,7 +37,6 @@ from eyeshot.frontends.calls import (
     strided,
 )
 from eyeshot.frontends.inlining import inlined
-from eyeshot.frontends.known_numbers import KnownNumbers
 from eyeshot.frontends.memory import (
     Held,
     dtype_name,
@@ -54,6 +53,7 @@ from eyeshot.frontends.programs import refuse_lost_paths
 from eyeshot.frontends.pt2 import Program, Signature, damaged
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line, where
 from eyeshot.frontends.trace_modes import KeptPaths, failures_leave_modules, without_extras
+from eyeshot.frontends.trials import KnownNumbers
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check, substitute
 from eyeshot.operators import Operator, named
 from eyeshot.operators.call import Described, NoRule, Site
