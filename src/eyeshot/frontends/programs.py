@@ -36,7 +36,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
-from eyeshot.frontends.inlining import check_condition, holds
+from eyeshot.frontends.inlining import KeptPaths, check_condition, holds
 from eyeshot.frontends.memory import hushed
 from eyeshot.frontends.pt2 import ON_WEIGHTS, Program, read_program
 from eyeshot.frontends.refusals import (
@@ -46,7 +46,6 @@ from eyeshot.frontends.refusals import (
     not_the_network,
     where,
 )
-from eyeshot.frontends.trace_modes import KeptPaths
 from eyeshot.frontends.trials import input_dtype
 from eyeshot.graph import Ref, substitute
 from eyeshot.operators import OPERATORS

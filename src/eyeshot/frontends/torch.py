@@ -36,7 +36,7 @@ from eyeshot.frontends.calls import (
     put_back,
     strided,
 )
-from eyeshot.frontends.inlining import inlined
+from eyeshot.frontends.inlining import KeptPaths, failures_leave_modules, inlined, without_extras
 from eyeshot.frontends.memory import (
     Held,
     dtype_name,
@@ -52,7 +52,6 @@ from eyeshot.frontends.memory import (
 from eyeshot.frontends.programs import refuse_lost_paths
 from eyeshot.frontends.pt2 import Program, Signature, damaged
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line, where
-from eyeshot.frontends.trace_modes import KeptPaths, failures_leave_modules, without_extras
 from eyeshot.frontends.trials import KnownNumbers
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check, substitute
 from eyeshot.operators import Operator, named
