@@ -23,10 +23,9 @@ from eyeshot.errors import BadFile
 from eyeshot.images import layouts
 from eyeshot.images.layouts import Layout
 from eyeshot.images.limits import WHOLE_LIMIT, check_claim, check_segments, damage_named
-from eyeshot.images.meaning import check_directories, meaning_of
 from eyeshot.images.pixel_grid import PAGE_NAME, PICKED, grid_of_tiff
 from eyeshot.images.sources.arrays import RawSource
-from eyeshot.images.sources.converted import ConvertedSource, turned
+from eyeshot.images.sources.converted import ConvertedSource, check_directories, meaning_of, turned
 from eyeshot.images.sources.source import ChunkIndex, GridSource, OpenFile, Selection, Source
 
 _DEFLATE = {8, 32946}
