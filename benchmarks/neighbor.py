@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from eyeshot.cli.output import SPIN_COUNT
+from eyeshot.cli.shared import SPIN_COUNT
 
 ROUNDS = 3
 SECONDS = 4.0

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from eyeshot import cli
-from eyeshot.cli import output
+from eyeshot.cli import shared
 
 ROOT = Path(__file__).resolve().parents[1]
 CHINESE = [ROOT / "README.zh-CN.md", *sorted((ROOT / "docs" / "zh").rglob("*.md"))]
@@ -139,14 +139,14 @@ def _run_command(command: Command, where: str) -> None:
 @contextlib.contextmanager
 def _caught() -> Iterator[io.StringIO]:
     """Both streams as one text, as wide as the pages are."""
-    widths = output.console.width, output.notes.width
-    output.console.width = output.notes.width = WIDTH
+    widths = shared.console.width, shared.notes.width
+    shared.console.width = shared.notes.width = WIDTH
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             yield printed
     finally:
-        output.console.width, output.notes.width = widths
+        shared.console.width, shared.notes.width = widths
 
 
 def _compare(shown: str, printed: str, where: str) -> None:

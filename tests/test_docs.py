@@ -12,7 +12,7 @@ import torch
 from matplotlib import cbook
 
 from eyeshot import data, images
-from eyeshot.cli.output import SPIN_COUNT
+from eyeshot.cli.shared import SPIN_COUNT
 from tests.documents import CHINESE, LANGUAGES, PAGES, ROOT, Block, blocks, commands, run_page
 from tools import twins
 

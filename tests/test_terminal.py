@@ -10,7 +10,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from eyeshot.cli.output import print_json
+from eyeshot.cli.shared import print_json
 from eyeshot.terminal import PlainConsole, never_fail
 
 

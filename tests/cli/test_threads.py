@@ -9,11 +9,11 @@ import sys
 import pytest
 from benchmarks.neighbor import POLICIES, speed
 
-from eyeshot.cli.output import SPIN_COUNT, limit_spinning
+from eyeshot.cli.shared import SPIN_COUNT, limit_spinning
 
 # libgomp prints what it was given when it loads; eyeshot.cli must not have loaded it before.
 LOAD = """
-from eyeshot.cli.output import limit_spinning
+from eyeshot.cli.shared import limit_spinning
 import eyeshot.cli
 limit_spinning()
 import torch

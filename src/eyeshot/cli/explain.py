@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from eyeshot.cli import net_options
-from eyeshot.cli.net_options import Asked, look
-from eyeshot.cli.output import console, notes, print_json, say, warnings_as_notes
+from eyeshot.cli import shared
+from eyeshot.cli.shared import Asked, console, look, notes, print_json, say, warnings_as_notes
 from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.files import check_free, check_not_input, write_aside
 from eyeshot.language import tr
@@ -51,7 +50,7 @@ def register_see(app: typer.Typer) -> None:
 
 
 def see_layers(
-    net: net_options.Net,
+    net: shared.Net,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture, volume or signal.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Draw the maps: a .png or .html file.")
@@ -72,12 +71,12 @@ def see_layers(
             help="Print what this unit sees of the picture (LAYER:z,y,x in a volume); -o draws it.",
         ),
     ] = None,
-    weights: net_options.Weights = None,
-    series: net_options.Series = None,
-    index: net_options.Index = None,
-    force: net_options.Force = False,
+    weights: shared.Weights = None,
+    series: shared.Series = None,
+    index: shared.Index = None,
+    force: shared.Force = False,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
-    lang: net_options.Language = "en",
+    lang: shared.Language = "en",
 ) -> None:
     """Show the output of every layer of a network for a picture."""
     asked = Asked(image, series, index)
@@ -104,7 +103,7 @@ def see_layers(
 
 def _see(net: str, image: Asked, layers: list[str] | None, weights: Path | None) -> Features:
     """Run the network on the picture, prepared like the run's training pictures."""
-    from eyeshot.cli.net_options import look
+    from eyeshot.cli.shared import look
     from eyeshot.features import see
     from eyeshot.runs.inputs import SEEN_SIDE
 
@@ -238,7 +237,7 @@ def explain_conv(
         bool, typer.Option("--flip", help="Turn the kernel by 180°: true convolution.")
     ] = False,
     as_json: AsJson = False,
-    lang: net_options.Language = "en",
+    lang: shared.Language = "en",
 ) -> None:
     """Slide a kernel over a matrix: each position gives a sum of products."""
     from eyeshot.explanation import read_matrix, walk_conv
@@ -273,7 +272,7 @@ def explain_pool(
         bool, typer.Option("--exclude-padding", help="Leave padding out of the mean.")
     ] = False,
     as_json: AsJson = False,
-    lang: net_options.Language = "en",
+    lang: shared.Language = "en",
 ) -> None:
     """Slide a window over a matrix: each position gives the largest cell or the mean."""
     from eyeshot.explanation import read_matrix, walk_pool
@@ -304,7 +303,7 @@ def explain_transpose(
     ] = "0",
     dilation: Dilation = "1",
     as_json: AsJson = False,
-    lang: net_options.Language = "en",
+    lang: shared.Language = "en",
 ) -> None:
     """Transposed convolution: insert zeros between the cells, then apply the turned kernel."""
     from eyeshot.explanation import read_matrix, walk_transpose
@@ -325,7 +324,7 @@ def explain_nearest(
     scale: Scale = None,
     size: Size = None,
     as_json: AsJson = False,
-    lang: net_options.Language = "en",
+    lang: shared.Language = "en",
 ) -> None:
     """Nearest-neighbor up-sampling: every output copies one cell."""
     from eyeshot.explanation import read_matrix, walk_nearest
@@ -341,7 +340,7 @@ def explain_bilinear(
         bool, typer.Option("--align-corners", help="Corner cells keep their positions.")
     ] = False,
     as_json: AsJson = False,
-    lang: net_options.Language = "en",
+    lang: shared.Language = "en",
 ) -> None:
     """Bilinear up-sampling: every output is a mean of up to four cells; nearer cells weigh more."""
     from eyeshot.explanation import read_matrix, walk_bilinear
@@ -352,7 +351,7 @@ def explain_bilinear(
 
 
 def explain_unit(
-    net: net_options.Net,
+    net: shared.Net,
     image: Annotated[
         Path | None,
         typer.Argument(metavar="IMAGE", help="A picture, or a signal.", show_default="required"),
@@ -380,12 +379,12 @@ def explain_unit(
         Path | None,
         typer.Option("--out", "-o", metavar="FILE.png", help="With --pixels: a picture of them."),
     ] = None,
-    force: net_options.Force = False,
-    weights: net_options.Weights = None,
-    series: net_options.Series = None,
-    index: net_options.Index = None,
+    force: shared.Force = False,
+    weights: shared.Weights = None,
+    series: shared.Series = None,
+    index: shared.Index = None,
     as_json: AsJson = False,
-    lang: net_options.Language = "en",
+    lang: shared.Language = "en",
 ) -> None:
     """The sum behind one number inside a network, or what each pixel adds to it.
 

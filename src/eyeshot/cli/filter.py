@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from eyeshot.cli.net_options import Force, Index, Series
-from eyeshot.cli.output import notes
+from eyeshot.cli.shared import Force, Index, Series, notes
 from eyeshot.errors import BadValue
 from eyeshot.files import check_free, check_not_input
 from eyeshot.language import tr

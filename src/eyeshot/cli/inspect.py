@@ -1,4 +1,9 @@
-"""``eyeshot inspect`` and ``audit``: the properties of a network and of a tiling, before a run."""
+"""A network before any run: what it is, whether tiles are exact, and its files for other tools.
+
+- ``eyeshot inspect`` and ``audit``: the properties of a network and of a tiling;
+- ``eyeshot export``: ONNX, a PyTorch program or a BioImage.IO model;
+- ``eyeshot convert``: weights of PaddlePaddle, written and read.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eyeshot.cli import net_options as options
-from eyeshot.cli.output import console, notes, print_json, say, warn, warnings_as_notes
+from eyeshot.cli import shared
+from eyeshot.cli.shared import console, notes, print_json, say, warn, warnings_as_notes
 from eyeshot.errors import BadValue
 from eyeshot.files import check_free, check_page
 from eyeshot.language import tr
@@ -71,14 +76,14 @@ def inspect_net(
         str | None,
         typer.Option(metavar="Y,X", help="Which unit of --layer.", show_default="the middle"),
     ] = None,
-    weights: options.Weights = None,
+    weights: shared.Weights = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="PAGE.html", help="Also write an HTML page."),
     ] = None,
-    force: options.Force = False,
-    lang: options.Language = "en",
+    force: shared.Force = False,
+    lang: shared.Language = "en",
 ) -> None:
     """Show shapes, receptive fields, cost, accepted sizes and mistakes before a network runs."""
     if unit is not None and layer is None:
@@ -178,7 +183,7 @@ def register_audit(app: typer.Typer) -> None:
 
 
 def audit_tiles(
-    net: options.Net,
+    net: shared.Net,
     tile: Annotated[
         str,
         typer.Option(metavar="N", help="Tile size in pixels: 512, or 512x256 for rows x columns."),
@@ -206,7 +211,7 @@ def audit_tiles(
             "--map", metavar="NAME", help="Output to audit, name or index.", show_default="all"
         ),
     ] = None,
-    weights: options.Weights = None,
+    weights: shared.Weights = None,
     seed: Annotated[int, typer.Option(help="Random seed of the noise.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -235,3 +240,109 @@ def audit_tiles(
         print(found)
     if not found.exact:
         raise typer.Exit(1)
+
+
+_EXPORT_EXAMPLES = """
+[b]Examples[/b]
+
+eyeshot export runs/cells -o cells.onnx
+
+eyeshot export net.py:UNet --weights trained.safetensors -o net.onnx --size 3x256x256
+
+eyeshot export runs/cells -o cells.pt2
+
+eyeshot export runs/cells -o cells.zip --license CC-BY-4.0
+
+What is written is run beside the network at three sizes first. An import path runs that file's
+code.
+"""
+
+
+def register_export(app: typer.Typer) -> None:
+    """Add the command ``export`` to ``app``."""
+    app.command("export", epilog=_EXPORT_EXAMPLES)(export_net)
+
+
+def export_net(
+    net: shared.Net,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="A .onnx, .pt2 or .zip.")
+    ],
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            "-s",
+            metavar="CxHxW",
+            help="An input that the network takes.",
+            show_default="that of a run, or one that is found",
+        ),
+    ] = None,
+    opset: Annotated[int, typer.Option(metavar="N", help="Version of ONNX's operators.")] = 18,
+    license_: Annotated[
+        str | None,
+        typer.Option("--license", metavar="SPDX", help="Of a .zip, such as CC-BY-4.0."),
+    ] = None,
+    author: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Of a .zip; once for each.")
+    ] = None,
+    weights: shared.Weights = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="What was written, as JSON.")] = False,
+) -> None:
+    """Write a network for other tools: ONNX, a PyTorch program, or a BioImage.IO model."""
+    shape = None if size is None else parse_numbers("--size", size, "x")
+
+    import eyeshot
+    from eyeshot.inspection.locating import locate_runnable
+
+    network = locate_runnable(net, say, weights, warn)
+    with warnings_as_notes(), notes.status("exporting"):
+        found = eyeshot.export(
+            network,
+            out,
+            size=shape,
+            opset=opset,
+            license=license_,
+            authors=author or (),
+            force=force,
+        )
+    if json:
+        print_json(found.to_dict())
+    else:
+        print(found)
+
+
+_CONVERT_EXAMPLES = """
+[b]Examples[/b]
+
+eyeshot convert runs/digits-digit_cnn-seed0 -o paddle.safetensors
+
+eyeshot convert paddle.safetensors --like runs/digits-digit_cnn-seed0 -o runs/from-paddle
+
+In Paddle: net.set_state_dict of the file's tensors. A .pdparams is a pickle and is not opened.
+"""
+
+
+def register_convert(app: typer.Typer) -> None:
+    """Add the command ``convert`` to ``app``."""
+    app.command("convert", epilog=_CONVERT_EXAMPLES)(convert_weights)
+
+
+def convert_weights(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A run folder, or Paddle's .safetensors.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="PATH", help="A .safetensors, or a new run folder."),
+    ],
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="For Paddle's weights: a run of their network."),
+    ] = None,
+) -> None:
+    """Weights between a run folder and PaddlePaddle, by its names and layouts."""
+    from eyeshot.exporting import convert
+
+    print(convert(source, out, like=like))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import eyeshot
-from eyeshot.cli import net_options
-from eyeshot.cli.output import (
+from eyeshot.cli import shared
+from eyeshot.cli.shared import (
     console,
     notes,
     options_named,
@@ -67,18 +67,18 @@ def register(app: typer.Typer) -> None:
 
 
 def run_net(
-    net: net_options.Net,
+    net: shared.Net,
     image: Images,
     out: Outs = None,
-    weights: net_options.Weights = None,
+    weights: shared.Weights = None,
     form: Form = "scores",
     memory: Memory = None,
     scratch: Scratch = None,
     region: Region = None,
     level: Level = 0,
     layout: Layout = None,
-    series: net_options.Series = None,
-    index: net_options.Index = None,
+    series: shared.Series = None,
+    index: shared.Index = None,
     raw: Raw = False,
     white: White = None,
     pad: Pad = None,

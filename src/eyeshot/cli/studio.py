@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eyeshot.cli import net_options
-from eyeshot.cli.output import console, say, warn, warnings_as_notes
+from eyeshot.cli import shared
+from eyeshot.cli.shared import console, say, warn, warnings_as_notes
 from eyeshot.errors import BadValue
 from eyeshot.files import check_free, check_page
 from eyeshot.language import mark, tr
@@ -103,8 +103,8 @@ def open_studio(
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="The most that kept values may take.")
     ] = "2GB",
-    weights: net_options.Weights = None,
-    force: net_options.Force = False,
+    weights: shared.Weights = None,
+    force: shared.Force = False,
 ) -> None:
     """Look at a network in the browser: every layer, any picture, the sum behind any unit."""
     if out is not None:

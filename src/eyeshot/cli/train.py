@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eyeshot.cli import net_options
+from eyeshot.cli import shared
 from eyeshot.cli import training_options as options
-from eyeshot.cli.output import console, notes, options_named, print_json, say, spelled_by
+from eyeshot.cli.shared import console, notes, options_named, print_json, say, spelled_by
 from eyeshot.cli.training_options import (
     make_layout,
     parse_arguments,
@@ -50,7 +50,7 @@ def show_demo(
             "--out", "-o", metavar="DIR", help="A new folder, or the folder of an earlier demo."
         ),
     ] = Path("demo"),
-    lang: net_options.Language = "en",
+    lang: shared.Language = "en",
 ) -> None:
     """Train a network on handwritten digits, use it, and show its insides, in about a minute."""
     from eyeshot.demo import run_demo

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from eyeshot.cli.net_options import Force, Index, Series
-from eyeshot.cli.output import console, notes, print_json, say
+from eyeshot.cli.shared import Force, Index, Series, console, notes, print_json, say
 from eyeshot.cli.training_options import (
     Images,
     JudgedFolder,
