@@ -2,12 +2,13 @@
 
 from eyeshot.inspection.inspecting import (
     Inspection,
+    UnitField,
     checked_sizes,
     inspect,
     inspect_graph,
     receptive_field,
+    unit_field,
 )
-from eyeshot.inspection.reach import UnitField, unit_field
 
 __all__ = [
     "Inspection",

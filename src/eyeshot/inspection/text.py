@@ -24,8 +24,7 @@ from eyeshot.axes import Interval
 from eyeshot.cost import Cost, total
 from eyeshot.findings.wording import counted, joined
 from eyeshot.geometry import LayerField
-from eyeshot.inspection.inspecting import Inspection, Row
-from eyeshot.inspection.reach import Reach, status_words
+from eyeshot.inspection.inspecting import Inspection, Reach, Row, status_words
 from eyeshot.language import mark, ntr, tr
 from eyeshot.terminal import PlainConsole
 

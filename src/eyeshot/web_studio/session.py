@@ -19,7 +19,7 @@ from eyeshot.features.maps import words
 from eyeshot.geometry import required
 from eyeshot.graph import Family, Node
 from eyeshot.inspection import Inspection
-from eyeshot.inspection.reach import effective_field
+from eyeshot.inspection.inspecting import effective_field
 from eyeshot.language import speaking, spoken, tr
 from eyeshot.operators import gives_probabilities
 from eyeshot.web_studio.comparing import (
