@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from eyeshot.tiling import audit as audit
     from eyeshot.training import ensemble as ensemble
     from eyeshot.training import train as train
-    from eyeshot.web_studio.notebook import studio as studio
+    from eyeshot.web_studio.web_page import studio as studio
 
 __version__ = "0.1.0"
 
@@ -120,7 +120,7 @@ _EXPORTS = {
     "Run": "eyeshot.runs:Run",
     "audit": "eyeshot.tiling:audit",
     "Audit": "eyeshot.tiling:Audit",
-    "studio": "eyeshot.web_studio.notebook:studio",
+    "studio": "eyeshot.web_studio.web_page:studio",
     "ensemble": "eyeshot.training:ensemble",
     "train": "eyeshot.training:train",
 }

@@ -31,10 +31,9 @@ from eyeshot.web_studio import (
     of_tensor,
     open_any,
 )
-from eyeshot.web_studio.export import export_page, one_script, read_page_file
-from eyeshot.web_studio.notebook import RENDER, reply
 from eyeshot.web_studio.payloads import Query
 from eyeshot.web_studio.server import Server
+from eyeshot.web_studio.web_page import RENDER, export_page, one_script, read_page_file, reply
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 if CHROMIUM is None:

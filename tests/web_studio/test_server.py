@@ -17,8 +17,8 @@ from torch import nn
 
 from eyeshot.errors import UnknownName
 from eyeshot.web_studio import Session, Subject
-from eyeshot.web_studio.export import PAGE_FILES, SCRIPTS, export_page, one_script
 from eyeshot.web_studio.server import Server
+from eyeshot.web_studio.web_page import PAGE_FILES, SCRIPTS, export_page, one_script
 
 
 @pytest.fixture(scope="module")

@@ -28,11 +28,11 @@ from eyeshot.language import speaking, tr
 from eyeshot.runs import save_tensors
 from eyeshot.web_studio import Session, Subject, bundled_digits, of_tensor, other_weights
 from eyeshot.web_studio.comparing import Truth
-from eyeshot.web_studio.export import export_page
 from eyeshot.web_studio.looks import Cancelled
 from eyeshot.web_studio.payloads import Payload, Query
 from eyeshot.web_studio.session import _QUESTIONS
 from eyeshot.web_studio.subjects import Training, is_training
+from eyeshot.web_studio.web_page import export_page
 
 
 class Branched(nn.Module):
@@ -522,7 +522,7 @@ def test_a_page_that_cannot_be_written_is_refused(session: Session, tmp_path: Pa
 def test_a_file_grows_large_and_says_what_it_leaves_out(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eyeshot.web_studio.export._USUAL_UNITS", 7)
+    monkeypatch.setattr("eyeshot.web_studio.web_page._USUAL_UNITS", 7)
     reported: list[str] = []
     page = export_page(session, tmp_path / "page.html", say=reported.append).read_text()
     answers = json.loads(page.partition('id="answers">')[2].partition("</script>")[0])

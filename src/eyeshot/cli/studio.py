@@ -110,8 +110,8 @@ def open_studio(
     if out is not None:
         check_page(out)
         check_free(out, force=force)
-    from eyeshot.web_studio.export import export_page
     from eyeshot.web_studio.server import Server
+    from eyeshot.web_studio.web_page import export_page
 
     with warnings_as_notes():
         session = _session(net, image or [], truth or [], size, beside, memory, weights)

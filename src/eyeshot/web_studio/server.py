@@ -16,10 +16,10 @@ from typing import Any
 
 from eyeshot.errors import EyeshotError, Failure, UserError, one_line
 from eyeshot.extras import extra
-from eyeshot.web_studio.export import PAGE_FILES, html_tag, served_file
 from eyeshot.web_studio.looks import Cancelled
 from eyeshot.web_studio.payloads import Query, refusal
 from eyeshot.web_studio.session import Session
+from eyeshot.web_studio.web_page import PAGE_FILES, html_tag, served_file
 
 with extra("studio"):
     import uvicorn
