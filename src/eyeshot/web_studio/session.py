@@ -36,19 +36,21 @@ from eyeshot.web_studio.comparing import (
     refuse_layer,
     subtract,
 )
-from eyeshot.web_studio.dead_maps import beginnings
 from eyeshot.web_studio.desk import AnyPicture, Desk, position_of
-from eyeshot.web_studio.links import heaviest, links_of, walk
 from eyeshot.web_studio.looks import NO_EDITS, Check, WidePicture, kernel_of, never
 from eyeshot.web_studio.payloads import (
     Payload,
     Query,
+    beginnings,
     finite,
+    heaviest,
     layers_of,
+    links_of,
     planes_of,
     samples,
     shape_of_planes,
     strip,
+    walk,
 )
 from eyeshot.web_studio.subjects import Subject, open_picture, painted
 

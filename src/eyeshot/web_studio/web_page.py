@@ -38,9 +38,8 @@ from eyeshot.language import preferred
 from eyeshot.runs import Run, load
 from eyeshot.web_studio.comparing import KINDS, SIDES, other_weights
 from eyeshot.web_studio.desk import AnyPicture
-from eyeshot.web_studio.links import OPERATIONS
 from eyeshot.web_studio.looks import Check, never, open_any
-from eyeshot.web_studio.payloads import Payload, Query, refusal
+from eyeshot.web_studio.payloads import OPERATIONS, Payload, Query, refusal
 from eyeshot.web_studio.session import Session
 from eyeshot.web_studio.subjects import Picture, Subject, bundled_digits, digit_pictures, of_tensor
 
