@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +27,7 @@ from eyeshot.images.sinks.zarrays import ZarrSink
 from eyeshot.planning import Cut, cut_from
 from tests.engine.law import enliven, noise
 from tests.engine.runner import content
+from tests.journals import change_journal, state_of
 
 BAND = 16
 FREE = 100 << 20
@@ -78,7 +78,7 @@ def tight(net: nn.Module, image: torch.Tensor, taken: Callable[[int], None]) -> 
 
 
 def strips(out: Path) -> list[Any]:
-    found: list[Any] = json.loads(Path(f"{out}.part.json").read_text())["settings"]["strips"]
+    found: list[Any] = state_of(out)["settings"]["strips"]
     return found
 
 
@@ -174,12 +174,10 @@ def test_a_journal_of_another_kind_is_refused_by_name(
 ) -> None:
     out, traced = tmp_path / "out.npy", eyeshot.trace(net)
     begin(traced, image, out, band=BAND)
-    journal = Path(f"{out}.part.json")
-    found = json.loads(journal.read_text())
+    settings = state_of(out)["settings"]
     values: list[Any] = [None, [], "many", 0, [{"2": [[0, 7]]}]]
     for value in values:
-        found["settings"][ruined] = value
-        journal.write_text(json.dumps(found))
+        change_journal(out, settings={**settings, ruined: value})
         with pytest.raises(BadValue, match=f"cannot resume: {ruined} was"):
             eyeshot.run(traced, image, out, output_format="probabilities", resume=True)
 
@@ -204,7 +202,7 @@ def test_rows_that_are_there_are_not_written_again(
 ) -> None:
     out, image = tmp_path / "out.npy", noise(1, 128, 96)
     begin(net, image, out, band=BAND)
-    rows = max(json.loads(Path(f"{out}.part.json").read_text())["done"].values())
+    rows = max(state_of(out)["done"].values())
     own, written = NpySink._store, []
 
     def store(self: NpySink, row: int, block: Any, strip: Any) -> None:
@@ -349,7 +347,7 @@ def test_statistics_are_gathered_again_from_the_same_samples_alone(
     with monkeypatch.context() as once, pytest.raises(Killed):
         once.setattr(NpySink, "write", die)
         eyeshot.run(net, url, out, output_format="probabilities", band=4)
-    notes = json.loads(Path(f"{out}.part.json").read_text())["notes"]
+    notes = state_of(out)["notes"]
     read = {row for _, window, _ in notes if window for row in range(*window[0])}
     row = next(row for row in range(128) if row not in read)
     stored[0, row, 5] = 9.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import random
 import time
 from pathlib import Path
@@ -28,6 +27,7 @@ from eyeshot.planning.schedule import multiply_adds
 from tests.engine import runner
 from tests.engine.law import cut, job_of, noise, whole
 from tests.engine.runner import content
+from tests.journals import path_of, state_of
 from tests.networks import examples
 
 KILLS = examples(6).max_examples
@@ -35,8 +35,7 @@ KILLS = examples(6).max_examples
 
 def durable(out: Path) -> dict[tuple[int, int], int]:
     """Rows of each strip that the journal counts as done."""
-    journal = out.with_name(out.name + ".part.json")
-    done = json.loads(journal.read_text())["done"] if journal.exists() else {}
+    done = state_of(out)["done"] if path_of(out).exists() else {}
     ends = [(*map(int, strip.split(":")), rows) for strip, rows in done.items()]
     return {(lo, hi): rows for lo, hi, rows in ends}
 

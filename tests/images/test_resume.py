@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import signal
 import subprocess
@@ -15,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eyeshot import images
-from eyeshot.errors import BadFile, BadValue
+from eyeshot.errors import BadFile, BadValue, Failure
+from tests.journals import change_journal, lines_of, path_of, state_of
 from tests.networks import examples
 
 from .conftest import noise
@@ -70,8 +73,7 @@ def _kill(command: list[str], after: float) -> int:
 
 
 def _journalled(path: Path) -> int:
-    journal = json.loads(path.with_name(path.name + ".part.json").read_text())
-    return int(journal["done"].get(f"0:{SHAPE[2]}", 0))
+    return int(state_of(path)["done"].get(f"0:{SHAPE[2]}", 0))
 
 
 def _tops(sink: images.Sink, strip: tuple[int, int], step: int) -> range:
@@ -157,7 +159,7 @@ def test_an_unfinished_run_is_neither_lost_nor_taken_for_another(tmp_path: Path)
     with images.open_sink(path, (1, 9, 7), np.uint8, force=True) as sink:
         assert sink.durable_rows() == 0
         sink.write(0, np.ones((1, 4, 7), np.uint8))
-    journal = path.with_name("out.npy.part.json")
+    journal = path_of(path)
     journal.write_text("{")
     with pytest.raises(BadFile, match="not a journal"):
         images.open_sink(path, (1, 9, 7), np.uint8, resume=True)
@@ -205,14 +207,71 @@ def test_after_a_new_start_of_the_machine_only_forced_rows_count(tmp_path: Path)
         sink.write(0, np.ones((1, 2, 7), np.uint8))
         sink._force()  # type: ignore[attr-defined]
         sink.write(2, np.ones((1, 2, 7), np.uint8))
-    _change_journal(path, boot="another")
+    journal = path_of(path)
+    lines = lines_of(path)
+    state = json.dumps({**json.loads(lines[0]), "boot": "another"}).encode()
+    journal.write_bytes(b"\n".join([state, *lines[1:], b"\0\xff{\n\0"]))
     with images.open_sink(path, (1, 9, 7), np.uint8, resume=True) as sink:
         assert sink.durable_rows() == 2
 
 
-def _change_journal(path: Path, **changes: object) -> None:
-    journal = path.with_name(path.name + ".part.json")
-    journal.write_text(json.dumps({**json.loads(journal.read_text()), **changes}))
+def test_a_journal_that_was_cut_off_counts_up_to_its_last_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "out.npy"
+    with images.open_sink(path, (1, 9, 7), np.uint8) as sink:
+        sink.notes.append("read")
+        for row in range(3):
+            sink.write(row, np.full((1, 1, 7), row, np.uint8))
+    journal, lines = path_of(path), lines_of(path)
+    assert len(lines) == 5, "a state and three changes"
+    whole = journal.read_bytes()
+    ends = [sum(len(line) + 1 for line in lines[: n + 1]) for n in range(4)]
+    for end in range(ends[1], len(whole) + 1):  # before that no row counts
+        journal.write_bytes(whole[:end])
+        with images.open_sink(path, (1, 9, 7), np.uint8, resume=True) as sink:
+            assert sink.durable_rows() == sum(end >= one for one in ends[1:])
+            assert sink.notes == ["read"]
+    for damage in (b"\n", b"{}\n", b"\0\n", b'{"done": {"0:7": 9}, "sums": {}}\n'):
+        journal.write_bytes(whole + damage)
+        with pytest.raises(BadFile, match="start again with --force"):
+            images.open_sink(path, (1, 9, 7), np.uint8, resume=True)
+
+
+def test_a_journal_on_a_full_disk_is_never_continued_behind_half_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write = tmp_path / "out.npy", os.write
+    row = np.ones((1, 1, 7), np.uint8)
+
+    def fill(handle: int, data: bytes) -> int:
+        if len(data) < 5:
+            raise OSError(errno.ENOSPC, "full")
+        return write(handle, data[:-4])
+
+    sink = images.open_sink(path, (1, 9, 7), np.uint8)
+    sink.write(0, row)
+    monkeypatch.setattr(os, "write", fill)
+    with pytest.raises(Failure, match="the disk is full"):
+        sink.write(1, row)
+    monkeypatch.undo()
+    assert lines_of(path)[-1] != b""
+    sink.abort()
+    with images.open_sink(path, (1, 9, 7), np.uint8, resume=True) as again:
+        assert again.durable_rows() == 1
+        for line in (1, 2):
+            again.write(line, row)
+    assert lines_of(path)[-1] == b""
+    with images.open_sink(path, (1, 9, 7), np.uint8, resume=True) as again:
+        assert again.durable_rows() == 3
+
+
+def test_a_long_journal_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "out.npy"
+    with images.open_sink(path, (1, 9000, 7), np.uint8) as sink:
+        for row in range(4000):
+            sink.write(row, np.ones((1, 1, 7), np.uint8))
+    assert len(lines_of(path)) < 3000
+    with images.open_sink(path, (1, 9000, 7), np.uint8, resume=True) as sink:
+        assert sink.durable_rows() == 4000
 
 
 @pytest.mark.parametrize("name", ["npy", "npy signal", "png deep color", "tiff planes", "zarr"])
@@ -270,7 +329,7 @@ def _bent(content: bytes, place: int) -> bytes:
 def test_a_damaged_journal_is_named(changes: dict[str, object], tmp_path: Path) -> None:
     path = tmp_path / "out.npy"
     _unfinished(path, {})
-    _change_journal(path, **changes)
+    change_journal(path, **changes)
     with pytest.raises(BadFile, match=r"out\.npy\.part.*start again with --force"):
         images.open_sink(path, (1, 9, 7), np.uint8, resume=True)
 
@@ -279,7 +338,7 @@ def test_a_damaged_journal_is_named(changes: dict[str, object], tmp_path: Path) 
 def test_what_is_no_journal_is_named(text: bytes, tmp_path: Path) -> None:
     path = tmp_path / "out.npy"
     _unfinished(path, {})
-    path.with_name("out.npy.part.json").write_bytes(text)
+    path_of(path).write_bytes(text)
     with pytest.raises(BadFile, match=r"not a journal.*start again with --force"):
         images.open_sink(path, (1, 9, 7), np.uint8, resume=True)
 

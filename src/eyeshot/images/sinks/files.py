@@ -111,6 +111,7 @@ class FileSink(Sink):
             "output shape": list(shape),
             "output dtype": str(self.dtype),
         }
+        self._journal = Journal(place.journal, self._settings)
 
     def open(self) -> None:
         """Start a new output, or continue an unfinished one.
@@ -131,7 +132,7 @@ class FileSink(Sink):
             self._open()
         except BaseException:
             self._close()
-            self._lock.release()
+            self._release()
             raise
 
     def _open(self) -> None:
@@ -313,6 +314,7 @@ class FileSink(Sink):
         return self._place.target
 
     def _release(self) -> None:
+        self._journal.close()
         if self._lock is not None:
             self._lock.release()
 

@@ -3,6 +3,12 @@
 The journal is written after the samples, and read first when a run is resumed. A killed process
 loses no data that it has passed to the system, so rows count as done at once. A crash of the
 machine may lose such data: after a restart, only rows that were forced to the disk count.
+
+The first line is the whole state, in JSON. It is written to a new file, forced to the disk, and
+renamed. Each of the next lines, which are only appended, is what has changed since. A last line
+without an end was cut off by a kill or by a full disk, before its rows were announced: it does not
+count. After a crash of the machine only the first line counts, because any other may be lost or
+damaged.
 """
 
 from __future__ import annotations
@@ -39,6 +45,9 @@ class Journal:
         self.frame = 0
         self.notes: list[Any] = []
         self._forced: tuple[dict[Span, int], dict[Span, list[int]]] = ({}, {})
+        self._handle = -1
+        self._room = 0  # bytes that may be appended before the whole state is written again
+        self._saved: tuple[int, list[Any]] = (0, [])  # the frame and the notes that were written
 
     @classmethod
     def load(cls, path: Path) -> Journal:
@@ -48,13 +57,16 @@ class Journal:
             BadFile: the file is not a journal.
         """
         try:
-            found = json.loads(_text(path))
+            text, *changes = _content(path).split(b"\n")
+            found = json.loads(text)
             journal = cls(path, _mapping(found["settings"]))
             journal.frame, journal.notes = _count(found["frame"]), list(found["notes"])
             journal._forced = _rows(found["forced"]), _sums(found["forced sums"])
             journal.done, journal.sums = dict(journal._forced[0]), dict(journal._forced[1])
             if _boot() and _boot() == found["boot"]:
                 journal.done, journal.sums = _rows(found["done"]), _sums(found["sums"])
+                for line in changes[:-1]:
+                    journal._change(json.loads(line))
             if journal.done.keys() != journal.sums.keys():
                 raise ValueError("rows without a checksum")
         except _NO_JOURNAL as error:
@@ -64,6 +76,13 @@ class Journal:
                 cure="start again with --force",
             ) from error
         return journal
+
+    def _change(self, change: dict[str, Any]) -> None:
+        """Take in a line that was appended."""
+        self.done |= _rows(change["done"])
+        self.sums |= _sums(change["sums"])
+        self.frame = _count(change.get("frame", self.frame))
+        self.notes = list(change.get("notes", self.notes))
 
     def require(self, settings: dict[str, Any]) -> None:
         """Refuse to resume with other settings.
@@ -98,8 +117,15 @@ class Journal:
 
     def remove(self) -> None:
         """Remove the journal: the output is complete, or the run is abandoned."""
+        self.close()
         self._aside.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file; a later record writes it again."""
+        if self._handle >= 0:
+            os.close(self._handle)
+        self._handle = -1
 
     @property
     def _aside(self) -> Path:
@@ -108,18 +134,38 @@ class Journal:
     def record(self, strip: Span, rows: int, sums: list[int]) -> None:
         """Record that ``rows`` rows of a strip have been passed to the system."""
         self.done[strip], self.sums[strip] = rows, sums
-        self._save()
+        change: dict[str, Any] = {"done": _keyed({strip: rows}), "sums": _keyed({strip: sums})}
+        frame, notes = self._saved
+        if frame != self.frame:
+            change["frame"] = self.frame
+        if notes != self.notes:
+            change["notes"] = self.notes
+        line = (json.dumps(change) + "\n").encode()
+        if self._handle < 0 or len(line) > self._room:
+            self._save()
+        else:
+            self._append(line)
+
+    def _append(self, line: bytes) -> None:
+        try:
+            _write(self._handle, line)
+        except BaseException:
+            self.close()  # nothing may follow a part of a line
+            raise
+        self._room -= len(line)
+        self._saved = (self.frame, list(self.notes))
 
     def record_forced(self) -> None:
         """Record that all finished rows have been forced to the disk."""
         self._forced = dict(self.done), dict(self.sums)
-        self._save(force=True)
+        self._save()
 
     def start(self) -> None:
         """Write the journal of a run that has no finished rows yet."""
-        self._save(force=True)
+        self._save()
 
-    def _save(self, *, force: bool = False) -> None:
+    def _save(self) -> None:
+        """Write the whole state to a new file."""
         forced, forced_sums = self._forced
         text = json.dumps(
             {
@@ -133,26 +179,38 @@ class Journal:
                 "boot": _boot(),
             }
         )
+        self.close()
         self._aside.unlink(missing_ok=True)  # left by a killed process, or a link to another file
-        with os.fdopen(create(self._aside), "w") as file:
-            file.write(text)
-            if force:
-                file.flush()
-                os.fsync(file.fileno())
-        self._aside.replace(self.path)
+        handle = create(self._aside)
+        try:
+            _write(handle, text.encode() + b"\n")
+            os.fsync(handle)
+            self._aside.replace(self.path)
+        except BaseException:
+            os.close(handle)
+            raise
+        self._handle, self._room = handle, len(text) + _LEAST_ROOM
+        self._saved = (self.frame, list(self.notes))
 
 
+_LEAST_ROOM = 2**16
+"""The bytes of lines that may follow even a short first line."""
 _NO_JOURNAL = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _LARGEST = 2**26
 """The most bytes of a journal; with 1000 strips of 1000 channels it has a third of this."""
 
 
-def _text(path: Path) -> str:
+def _write(handle: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(handle, data) :]
+
+
+def _content(path: Path) -> bytes:
     with path.open("rb") as file:
         content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:
         raise ValueError("too large")
-    return content.decode()
+    return content
 
 
 def _mapping(value: Any) -> dict[str, Any]:
