@@ -27,7 +27,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from eyeshot.errors import EyeshotError
 from eyeshot.frontends.onnx import OnnxNetwork
 from eyeshot.frontends.onnx.folding import FOLDED
-from eyeshot.frontends.onnx.operators import COMPUTE
+from eyeshot.frontends.onnx.network import COMPUTE
 from eyeshot.frontends.onnx.reading import DTYPES, graph_of_model
 
 CLAIMED = frozenset(COMPUTE) | FOLDED | {"If", "Constant"}

@@ -1,4 +1,7 @@
-"""An ONNX graph as a module, with a submodule for each node."""
+"""An ONNX graph as a module, with a submodule for each node.
+
+What each ONNX operator computes, in torch's functions, is in one table here.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,54 @@ import torch
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
+from eyeshot.frontends.onnx.arithmetic import POINTWISE, PRODUCTS, QUANTIZED
 from eyeshot.frontends.onnx.folding import FOLDED, FROM_SHAPES, fold, what_stands_in_the_way
-from eyeshot.frontends.onnx.operators import COMPUTE, REASONS
+from eyeshot.frontends.onnx.moving import MOVES, RESIZES, SHAPES
 from eyeshot.frontends.onnx.reading import OnnxGraph, OnnxInput
-from eyeshot.frontends.onnx.site import Array, OnnxOp, Refusal, Shape, Site, Value
+from eyeshot.frontends.onnx.site import Array, Compute, OnnxOp, Refusal, Shape, Site, Value
+from eyeshot.frontends.onnx.statistics import NORMS, POOLS, REDUCTIONS
 from eyeshot.frontends.programs import is_size
 from eyeshot.frontends.refusals import in_brief
+
+GROUPS: dict[str, dict[str, Compute]] = {
+    "number by number": POINTWISE,
+    "convolutions and products": PRODUCTS,
+    "pooling": POOLS,
+    "resizing": RESIZES,
+    "moving and joining": MOVES,
+    "shapes": SHAPES,
+    "statistics": REDUCTIONS,
+    "norms": NORMS,
+    "quantized": QUANTIZED,
+}
+"""The operators that are computed, by what they do."""
+
+COMPUTE = {name: compute for group in GROUPS.values() for name, compute in group.items()}
+"""What a node computes, by its operator."""
+
+_BY_CONTENT = "how many numbers it gives depends on the image's content"
+_STATE = "it carries a state along its axis: no exact answer by parts"
+_RANDOM = "it gives other random numbers at each call"
+_SEQUENCE = "it works on sequences of tensors"
+_TEXT = "it works on texts"
+_PLAIN = "export a network of plain layers"
+_EACH = {
+    _BY_CONTENT: "NonMaxSuppression NonZero Unique Compress StringSplit",
+    _STATE: "LSTM GRU RNN Scan",
+    _RANDOM: "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli",
+    _SEQUENCE: """
+        SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength
+        SequenceMap SplitToSequence ConcatFromSequence Optional OptionalGetElement
+        OptionalHasElement
+    """,
+    _TEXT: "StringConcat StringNormalizer RegexFullMatch TfIdfVectorizer LabelEncoder",
+    "it repeats by numbers of the image": "Loop",
+}
+REASONS: dict[str, tuple[str, str]] = {
+    name: (reason, _PLAIN) for reason, names in _EACH.items() for name in names.split()
+}
+"""Why some operators are not computed, and what to do, by their names."""
+
 
 _ROLES = {
     "Conv": ("", "weight", "bias"),

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eyeshot.frontends.onnx.operators.products import Pads, padded, paddings
+from eyeshot.frontends.onnx.arithmetic import Pads, padded, paddings
 from eyeshot.frontends.onnx.site import Compute, Refusal, Result, Site, axis_of
 
 _MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -364,7 +364,7 @@ def _softmax(function: Callable[[Tensor, int], Tensor]) -> Compute:
     return compute
 
 
-COMPUTE: dict[str, Compute] = {
+POOLS: dict[str, Compute] = {
     "AveragePool": average_pool,
     "GlobalAveragePool": global_average,
     "GlobalLpPool": global_norm,
