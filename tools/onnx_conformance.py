@@ -26,9 +26,9 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from eyeshot.errors import EyeshotError
 from eyeshot.frontends.onnx import OnnxNetwork
-from eyeshot.frontends.onnx.folding import FOLDED
 from eyeshot.frontends.onnx.network import COMPUTE
 from eyeshot.frontends.onnx.reading import DTYPES, graph_of_model
+from eyeshot.frontends.onnx.site import FOLDED
 
 CLAIMED = frozenset(COMPUTE) | FOLDED | {"If", "Constant"}
 """Operators that are computed, or folded where they depend on shapes alone."""

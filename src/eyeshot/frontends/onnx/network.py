@@ -19,10 +19,21 @@ from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
 from eyeshot.frontends.onnx.arithmetic import POINTWISE, PRODUCTS, QUANTIZED
-from eyeshot.frontends.onnx.folding import FOLDED, FROM_SHAPES, fold, what_stands_in_the_way
 from eyeshot.frontends.onnx.moving import MOVES, RESIZES, SHAPES
 from eyeshot.frontends.onnx.reading import OnnxGraph, OnnxInput
-from eyeshot.frontends.onnx.site import Array, Compute, OnnxOp, Refusal, Shape, Site, Value
+from eyeshot.frontends.onnx.site import (
+    FOLDED,
+    FROM_SHAPES,
+    Array,
+    Compute,
+    OnnxOp,
+    Refusal,
+    Shape,
+    Site,
+    Value,
+    fold,
+    what_stands_in_the_way,
+)
 from eyeshot.frontends.onnx.statistics import NORMS, POOLS, REDUCTIONS
 from eyeshot.frontends.programs import is_size
 from eyeshot.frontends.refusals import in_brief
