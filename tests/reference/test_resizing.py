@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.reference import upsample, upsample_backward
+from eyeshot.reference.layers import linear_matrix, nearest_matrix, plan_resize
 from eyeshot.reference.padding import Array
-from eyeshot.reference.resizing import linear_matrix, nearest_matrix, plan_resize
 from tests.networks import examples
 
 from .oracle import assert_equal, by_autograd, by_differences, each_axis, normal, seeds

@@ -39,6 +39,14 @@ from eyeshot.explanation.traces import (
 )
 from eyeshot.graph import Ref
 from eyeshot.reference.convolution import insert_zeros, surround_with_zeros
+from eyeshot.reference.layers import (
+    PoolWindow,
+    count_cells,
+    linear_matrix,
+    make_pool_window,
+    nearest_matrix,
+    plan_resize,
+)
 from eyeshot.reference.padding import (
     OUTSIDE,
     Array,
@@ -50,8 +58,6 @@ from eyeshot.reference.padding import (
     per_axis,
     resolve_padding,
 )
-from eyeshot.reference.pooling import PoolWindow, count_cells, make_pool_window
-from eyeshot.reference.resizing import linear_matrix, nearest_matrix, plan_resize
 
 Rule = Literal["sum", "max", "mean"]
 Place = tuple[int, int]

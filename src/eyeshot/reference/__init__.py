@@ -15,17 +15,21 @@ from eyeshot.reference.convolution import (
     insert_zeros,
 )
 from eyeshot.reference.layers import (
+    avg_pool,
+    avg_pool_backward,
     linear,
     linear_backward,
+    max_pool,
+    max_pool_backward,
     relu,
     relu_backward,
     softmax,
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
+    upsample,
+    upsample_backward,
 )
 from eyeshot.reference.padding import pad, pad_backward
-from eyeshot.reference.pooling import avg_pool, avg_pool_backward, max_pool, max_pool_backward
-from eyeshot.reference.resizing import upsample, upsample_backward
 
 __all__ = [
     "Gradients",
