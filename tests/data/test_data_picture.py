@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eyeshot import data
 from eyeshot.data import pixels
-from eyeshot.data.digit_photo import is_light
+from eyeshot.data.pixels import is_light
 from eyeshot.errors import BadValue
 from tests.networks import examples
 

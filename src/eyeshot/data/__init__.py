@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from eyeshot.data import pixels
-from eyeshot.data.digit_photo import prepare_picture
 from eyeshot.data.examples import (
     BUDGET,
     Batch,
@@ -39,6 +38,7 @@ from eyeshot.data.pairs import (
     load_pairs,
     open_pair,
 )
+from eyeshot.data.pixels import prepare_picture
 from eyeshot.data.tree import Fold, no_folder
 from eyeshot.errors import BadValue, UnknownName
 
