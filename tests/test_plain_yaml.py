@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eyeshot import plain_yaml
-from eyeshot.data.pairs.legend import read_legend
+from eyeshot.data.pairs.pair import read_legend
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.runs import CONFIG, RunConfig
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eyeshot import data, images
-from eyeshot.data.pairs.legend import read_legend
+from eyeshot.data.pairs.pair import read_legend
 from eyeshot.errors import BadFile, BadValue
 from tests.data.pairs import mask, picture, write_flat, write_pair
 

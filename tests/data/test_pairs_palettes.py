@@ -11,7 +11,7 @@ from PIL import Image
 
 from eyeshot import data, images
 from eyeshot.data.pairs import load_judged
-from eyeshot.data.pairs.legend import read_palette
+from eyeshot.data.pairs.pair import read_palette
 from eyeshot.errors import BadFile
 from tests.data.pairs import mask, picture
 

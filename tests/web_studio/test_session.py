@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import eyeshot
-from eyeshot.data.pairs.legend import Legend
+from eyeshot.data.pairs.pair import Legend
 from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.explanation import read_matrix, walk_conv
 from eyeshot.language import speaking, tr

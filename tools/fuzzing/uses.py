@@ -24,7 +24,7 @@ from torch import nn
 
 from eyeshot import cli, images, runs
 from eyeshot.data import mnist
-from eyeshot.data.pairs.legend import read_legend
+from eyeshot.data.pairs.pair import read_legend
 from eyeshot.frontends.onnx import load_onnx
 from eyeshot.frontends.pt2 import read_program
 from eyeshot.frontends.torch import from_exported, graph_of

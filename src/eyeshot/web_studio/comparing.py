@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.data.pairs.legend import IGNORED, Legend, compare_palettes
 from eyeshot.data.pairs.listing import Files
-from eyeshot.data.pairs.pair import open_mask
+from eyeshot.data.pairs.pair import IGNORED, Legend, compare_palettes, open_mask
 from eyeshot.data.pairs.survey import TWO, Seen, look_at_mask
 from eyeshot.data.tree import Unfit
 from eyeshot.errors import BadFile, BadValue, UnknownName

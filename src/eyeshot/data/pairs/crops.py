@@ -19,8 +19,7 @@ from torch import Tensor
 
 from eyeshot.data.examples import BUDGET
 from eyeshot.data.pairs.layout import CUTTING, LABELED, Order
-from eyeshot.data.pairs.legend import IGNORED
-from eyeshot.data.pairs.pair import Pair, Pairs, Readers
+from eyeshot.data.pairs.pair import IGNORED, Pair, Pairs, Readers
 from eyeshot.errors import BadValue
 
 

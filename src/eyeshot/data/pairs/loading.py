@@ -12,9 +12,17 @@ from pathlib import Path
 
 from eyeshot.data.examples import Progress, TerminalProgress, count_cores
 from eyeshot.data.pairs.layout import Layout
-from eyeshot.data.pairs.legend import FILE, IGNORE, Legend, compare_palettes, read_legend
 from eyeshot.data.pairs.listing import Files, Listing, Report, list_judged, list_pairs
-from eyeshot.data.pairs.pair import Pair, Pairs, check_task
+from eyeshot.data.pairs.pair import (
+    FILE,
+    IGNORE,
+    Legend,
+    Pair,
+    Pairs,
+    check_task,
+    compare_palettes,
+    read_legend,
+)
 from eyeshot.data.pairs.survey import TWO, Moments, Seen, deduce_legend, look, report_unknown
 from eyeshot.data.tree import (
     Checked,

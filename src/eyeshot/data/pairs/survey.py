@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eyeshot.data.pairs.legend import FILE, Legend, encode, read_palette
 from eyeshot.data.pairs.listing import Files, Report
-from eyeshot.data.pairs.pair import open_mask, open_picture
+from eyeshot.data.pairs.pair import FILE, Legend, encode, open_mask, open_picture, read_palette
 from eyeshot.data.tree import Problem, Unfit, as_problem
 from eyeshot.errors import EyeshotError
 from eyeshot.images import Source
