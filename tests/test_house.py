@@ -231,7 +231,7 @@ def test_pillow_opens_files_in_one_place_alone() -> None:
     """It is given a list of formats there: left alone, it hands an EPS called .jpg to a program."""
     files = [*_modules(), *(path for folder in OUTSIDE for path in folder.rglob("*.py"))]
     found = [str(path) for path in files if _opens_by_pillow(path)]
-    assert found == [str(PACKAGE / "images" / "pillow.py")]
+    assert found == [str(PACKAGE / "images" / "whole.py")]
 
 
 def _opens_by_pillow(path: Path) -> bool:

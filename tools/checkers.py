@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from eyeshot.images.pillow import open_image
+from eyeshot.images.whole import open_image
 
 CHANNELS, LAYERS, SMALL = 8, 3, 32
 Way = Callable[[int], nn.Module]  # channels in and out → a layer that doubles the size

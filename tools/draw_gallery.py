@@ -18,7 +18,7 @@ from tests.documents import ROOT, run_page
 
 import eyeshot
 from eyeshot import data, images
-from eyeshot.images.pillow import open_image
+from eyeshot.images.whole import open_image
 
 PAGE = ROOT / "docs" / "gallery.md"
 PICTURES = ROOT / "docs" / "images"

@@ -31,7 +31,7 @@ import eyeshot
 from eyeshot import data, images, reference
 from eyeshot.axes import Interval
 from eyeshot.explanation import read_matrix, walk_conv
-from eyeshot.images.pillow import open_image
+from eyeshot.images.whole import open_image
 from eyeshot.training.augmentation import AUGMENTATIONS, augment_crops
 
 ROOT = Path(__file__).resolve().parents[1]

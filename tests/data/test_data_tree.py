@@ -19,7 +19,7 @@ from eyeshot.data.tree import (
     pick_fold,
 )
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.images.pillow import FORMATS
+from eyeshot.images.whole import FORMATS
 from tests.data.test_data_folder import fill, picture
 
 

@@ -21,7 +21,7 @@ from zarr import codecs
 from eyeshot import images
 from eyeshot.errors import BadFile
 from eyeshot.images.limits import claimed_size
-from eyeshot.images.pillow import FORMATS
+from eyeshot.images.whole import FORMATS
 
 from .conftest import noise
 

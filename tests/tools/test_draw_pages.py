@@ -10,7 +10,7 @@ import torch
 from tests.documents import ROOT
 from torch import nn
 
-from eyeshot.images.pillow import open_image
+from eyeshot.images.whole import open_image
 from tools import draw_pages
 
 WITHOUT = {"api.md", "index.md"}

@@ -32,8 +32,7 @@ from eyeshot.errors import BadFile, BadValue, EyeshotError, UnknownName, shorten
 from eyeshot.frontends.programs import as_module
 from eyeshot.frontends.pt2 import read_program
 from eyeshot.images.layouts import Index
-from eyeshot.images.pillow import notes_on
-from eyeshot.images.whole import SCALE_FIRST, note_dark
+from eyeshot.images.whole import SCALE_FIRST, note_dark, notes_on
 from eyeshot.language import tr
 from eyeshot.runs.config import TASKS, NetSource, Recipe, RunConfig, normalize, score
 from eyeshot.runs.weights import fingerprint, load_weights, read_tensors, save_tensors, take_weights

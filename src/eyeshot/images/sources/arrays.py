@@ -201,7 +201,7 @@ def open_array(
         array, understand(array.shape, layout=layout, space=space, first=first, index=index)
     )
     if is_pillow(image):
-        from eyeshot.images.pillow import notes_on
+        from eyeshot.images.whole import notes_on
 
         source.alpha, source.notes = has_alpha(image), notes_on(image)
     return source
