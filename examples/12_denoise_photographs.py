@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import eyeshot
 from eyeshot import images
-from eyeshot.evaluation.restoration import Likeness
+from eyeshot.evaluation.pairs import Likeness
 from eyeshot.runs import Run
 
 SIGMA = 25  # deviation of the noise, of 255

@@ -21,7 +21,7 @@ from eyeshot.data.pairs import PairReader, load_pairs, open_pair
 from eyeshot.engine.networks import trace
 from eyeshot.errors import BadValue
 from eyeshot.evaluation import MaskEvaluation, passes
-from eyeshot.evaluation.segmentation import BoundaryCount, judge_masks
+from eyeshot.evaluation.pairs import BoundaryCount, judge_masks
 
 Labels = NDArray[np.int64]
 

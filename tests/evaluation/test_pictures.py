@@ -21,8 +21,8 @@ from eyeshot import nets
 from eyeshot.data.pairs import load_pairs
 from eyeshot.engine.networks import trace
 from eyeshot.errors import BadValue
-from eyeshot.evaluation import passes, restoration
-from eyeshot.evaluation.restoration import SSIM_WINDOW, Likeness, judge_pictures, psnr_of
+from eyeshot.evaluation import pairs, passes
+from eyeshot.evaluation.pairs import SSIM_WINDOW, Likeness, judge_pictures, psnr_of
 
 Picture = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def test_likeness_by_windows_is_that_of_the_whole(
     for start in range(0, height, step):
         stop = min(height, start + step)
         top, bottom = max(0, start - halo), min(height, stop + halo)
-        with mock.patch.object(restoration, "_AT_ONCE", at_once):
+        with mock.patch.object(pairs, "_AT_ONCE", at_once):
             likeness.add(one[:, top:bottom], other[:, top:bottom], slice(start - top, stop - top))
     assert likeness.psnr == pytest.approx(10 * math.log10(1 / ((one - other) ** 2).mean()))
     expected = np.mean([ssim_by_definition(a, b) for a, b in zip(one, other, strict=True)])

@@ -12,7 +12,7 @@ from torch import nn
 
 import eyeshot
 from eyeshot import runs
-from eyeshot.evaluation import Evaluation, restoration, segmentation
+from eyeshot.evaluation import Evaluation, pairs
 from eyeshot.explanation import Walk, walk_conv, walk_transpose
 from tests.pages.test_pages import Outline
 
@@ -73,14 +73,14 @@ def test_a_run_an_evaluation_and_predictions(run: runs.Run) -> None:
 
 
 def test_masks_and_restored_pictures() -> None:
-    score = segmentation.ClassScore("cell", 7, 0.5, None, 1.0, 0.25, None)
-    picture = segmentation.PictureScore("a<b>.png", 0.75, 0.5)
-    masks = segmentation.MaskEvaluation((score, score), (picture,), np.array([[5, 1], [1, 5]]))
+    score = pairs.ClassScore("cell", 7, 0.5, None, 1.0, 0.25, None)
+    picture = pairs.PictureScore("a<b>.png", 0.75, 0.5)
+    masks = pairs.MaskEvaluation((score, score), (picture,), np.array([[5, 1], [1, 5]]))
     text = shown(masks).text
     assert "50.00%" in text
     assert "a<b>.png" in text
-    restored = restoration.RestoredPicture("b.png", 30.123, 0.9, 20.0, 0.5)
-    assert "30.12 dB" in shown(restoration.RestorationEvaluation((restored,))).text
+    restored = pairs.RestoredPicture("b.png", 30.123, 0.9, 20.0, 0.5)
+    assert "30.12 dB" in shown(pairs.RestorationEvaluation((restored,))).text
 
 
 @pytest.mark.parametrize("visible", [True, False])

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from eyeshot.evaluation.segmentation import find_boundaries
+from eyeshot.evaluation.pairs import find_boundaries
 from eyeshot.pictures.fields import (
     CONFUSED,
     INVENTED,

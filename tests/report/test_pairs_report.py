@@ -18,7 +18,7 @@ from eyeshot.data.pairs import PairReader, open_pair
 from eyeshot.errors import BadValue
 from eyeshot.evaluation import PictureScore, load_test_pairs
 from eyeshot.evaluation import passes as passing
-from eyeshot.evaluation.restoration import RestoredPicture, psnr_of
+from eyeshot.evaluation.pairs import RestoredPicture, psnr_of
 from eyeshot.pages import Legend, Matrix, Shares, Strip, Table
 from eyeshot.pictures.fields import paint_classes
 from eyeshot.report import masks as masks_module

@@ -16,7 +16,7 @@ import eyeshot
 from eyeshot.data.pairs import load_pairs
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.evaluation import RestorationEvaluation
-from eyeshot.evaluation.restoration import Likeness
+from eyeshot.evaluation.pairs import Likeness
 from eyeshot.runs import LAST_WEIGHTS, METRICS, WEIGHTS, Run
 from eyeshot.training import Settings, train
 from eyeshot.training.optimization import restoration_loss

@@ -27,9 +27,15 @@ from eyeshot.evaluation.classification import (
     predict,
 )
 from eyeshot.evaluation.generation import SampleEvaluation, evaluate_samples, sample
+from eyeshot.evaluation.pairs import (
+    ClassScore,
+    MaskEvaluation,
+    PictureScore,
+    RestorationEvaluation,
+    judge_masks,
+    judge_pictures,
+)
 from eyeshot.evaluation.passes import tell_sizes
-from eyeshot.evaluation.restoration import RestorationEvaluation, judge_pictures
-from eyeshot.evaluation.segmentation import ClassScore, MaskEvaluation, PictureScore, judge_masks
 from eyeshot.findings.wording import counted
 from eyeshot.runs import Run, RunConfig, load
 from eyeshot.runs.inputs import geometry_of

@@ -28,8 +28,7 @@ from eyeshot.pages import Bars, Fact, Matrix, Section, Table, Text, render_piece
 
 if TYPE_CHECKING:
     from eyeshot.evaluation.classification import Evaluation, Prediction
-    from eyeshot.evaluation.restoration import RestorationEvaluation
-    from eyeshot.evaluation.segmentation import MaskEvaluation
+    from eyeshot.evaluation.pairs import MaskEvaluation, RestorationEvaluation
 
 _HELD = 2**28
 """The largest answer, in bytes, that stays in memory; a larger one is written to a file."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from eyeshot import filters
 from eyeshot.data.pairs import PairReader, Pairs, open_pair
 from eyeshot.errors import BadFile
-from eyeshot.evaluation.restoration import SSIM_WINDOW, Likeness, psnr_of
+from eyeshot.evaluation.pairs import SSIM_WINDOW, Likeness, psnr_of
 from eyeshot.features import see
 from eyeshot.files import explain_os_error
 from eyeshot.frontends.torch import graph_of

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from eyeshot.data.pairs import Pair, PairReader, Pairs
 from eyeshot.engine.networks import trace
 from eyeshot.evaluation import MaskEvaluation, PictureScore, fitting_pairs
+from eyeshot.evaluation.pairs import judge_masks
 from eyeshot.evaluation.passes import Answer
-from eyeshot.evaluation.segmentation import judge_masks
 from eyeshot.images import Span
 from eyeshot.pages import (
     Figure,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot.data.pairs import PairReader
-from eyeshot.evaluation.segmentation import find_boundaries
+from eyeshot.evaluation.pairs import find_boundaries
 from eyeshot.images import Span
 
 _STRIPS, _STRIP = 16, 8  # the range of a picture is measured in 16 strips of 8 rows

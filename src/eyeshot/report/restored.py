@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from eyeshot.data.pairs import Pair, PairReader, Pairs, open_pair
 from eyeshot.engine.networks import trace
 from eyeshot.evaluation import RestorationEvaluation, fitting_pairs
+from eyeshot.evaluation.pairs import RestoredPicture, judge_pictures, psnr_of
 from eyeshot.evaluation.passes import Answer
-from eyeshot.evaluation.restoration import RestoredPicture, judge_pictures, psnr_of
 from eyeshot.images import Span
 from eyeshot.pages import Image, Section, Strip, Table
 from eyeshot.pages import Part as PagePart

@@ -32,8 +32,7 @@ from eyeshot.evaluation.generation import (
     make_pictures,
     to_bytes,
 )
-from eyeshot.evaluation.restoration import LEAST_ERROR, Likeness, judge_pictures
-from eyeshot.evaluation.segmentation import judge_masks
+from eyeshot.evaluation.pairs import LEAST_ERROR, Likeness, judge_masks, judge_pictures
 from eyeshot.runs import RunConfig, build_net, normalize, score
 from eyeshot.runs.inputs import geometry_of_named
 from eyeshot.training.augmentation import augment_crops, shift_pictures
