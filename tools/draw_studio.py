@@ -21,8 +21,7 @@ from playwright.sync_api import Page, ViewportSize, sync_playwright
 import eyeshot
 from eyeshot.explanation.attribution import attribute_input, black
 from eyeshot.images.whole import open_image
-from eyeshot.pictures import png_bytes
-from eyeshot.pictures.fields import draw_shares
+from eyeshot.pictures import draw_shares, png_bytes
 from eyeshot.web_studio import Session, Subject, bundled_digits, digit_pictures
 from eyeshot.web_studio.server import Server
 

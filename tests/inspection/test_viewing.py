@@ -17,7 +17,7 @@ from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Fields, footprint
 from eyeshot.inspection.inspecting import effective_field
 from eyeshot.inspection.page import parse_place, view_field
-from eyeshot.pictures.fields import draw_field, draw_gradient
+from eyeshot.pictures import draw_field, draw_gradient
 from tests import zoo
 
 _BOX = np.array((255, 80, 40), np.uint8)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from eyeshot.evaluation.pairs import find_boundaries
-from eyeshot.pictures.fields import (
+from eyeshot.pictures import (
     CONFUSED,
     INVENTED,
     MISSED,

@@ -20,7 +20,7 @@ from eyeshot.evaluation import PictureScore, load_test_pairs
 from eyeshot.evaluation import passes as passing
 from eyeshot.evaluation.pairs import RestoredPicture, psnr_of
 from eyeshot.pages import Legend, Matrix, Shares, Strip, Table
-from eyeshot.pictures.fields import paint_classes
+from eyeshot.pictures import paint_classes
 from eyeshot.report import masks as masks_module
 from eyeshot.report import render_pairs, write_report
 from eyeshot.report.curves import SIZES, smooth

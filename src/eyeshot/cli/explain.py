@@ -473,8 +473,7 @@ def explain_pixels(
             classes=classes,
         )
     if out is not None:
-        from eyeshot.pictures import png_bytes
-        from eyeshot.pictures.fields import draw_shares
+        from eyeshot.pictures import draw_shares, png_bytes
 
         if found.map.ndim != 2 or found.map.shape != ready.picture.shape[:2]:
             raise BadValue(f"{out}: only the pixels of a picture are drawn", cure="leave out --out")

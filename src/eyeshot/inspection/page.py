@@ -40,8 +40,7 @@ from eyeshot.pages import (
     render_page,
     render_piece,
 )
-from eyeshot.pictures import Panel, sheet
-from eyeshot.pictures.fields import Box, draw_field, draw_gradient
+from eyeshot.pictures import Box, Panel, draw_field, draw_gradient, sheet
 
 _HEAD = (
     mark("layer"),

@@ -29,13 +29,14 @@ from eyeshot.pages import (
     Table,
     Text,
 )
-from eyeshot.pictures import color_maps, data_uri
-from eyeshot.pictures.fields import (
+from eyeshot.pictures import (
     CONFUSED,
     INVENTED,
     MISSED,
     UNJUDGED,
     class_colors,
+    color_maps,
+    data_uri,
     hex_color,
     paint_classes,
     paint_errors,

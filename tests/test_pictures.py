@@ -1,4 +1,4 @@
-"""Maps become colors and tiles; curves become SVG that parses."""
+"""Maps become colors and tiles, curves become SVG that parses, pictures become bytes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eyeshot import pictures
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.pictures import (
     Curve,
@@ -17,12 +18,13 @@ from eyeshot.pictures import (
     color_maps,
     curves_svg,
     data_uri,
+    draw_shares,
+    font_for,
+    jpeg_bytes,
     mosaic,
     png_bytes,
-    tiles,
+    reduce_picture,
 )
-from eyeshot.pictures.fields import draw_shares
-from eyeshot.pictures.tiles import font_for
 
 
 def test_own_range_makes_each_map_reach_the_brightest_color_and_shared_only_the_largest() -> None:
@@ -105,12 +107,12 @@ def test_text_that_no_font_has_is_escaped_and_other_text_is_drawn_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert font_for("a × b", 12)[1] == "a × b"
-    monkeypatch.setattr(tiles, "_wide", lambda: None)
+    monkeypatch.setattr(pictures, "_wide", lambda: None)
     assert font_for("猫.png ×", 12)[1] == r"\u732b.png ×"
 
 
 def test_chinese_is_drawn_where_a_font_has_it() -> None:
-    if tiles._wide() is None:
+    if pictures._wide() is None:
         pytest.skip("no font with Chinese characters here")
     font, text = font_for("猫.png", 12)
     assert text == "猫.png"
@@ -168,3 +170,36 @@ def test_shares_have_the_color_of_their_number_or_of_a_small_square(
     seen = drawn[step // 2 :: step, step // 2 :: step]
     tints = (seen[..., 0] - seen[..., 2])[1:3, 1:3]
     np.testing.assert_allclose(tints, [asked, (0, 0)], atol=1)
+
+
+def decode(address: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (5, 7, 4)])
+def test_png_keeps_every_pixel(shape: tuple[int, ...]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    address = data_uri(picture)
+    assert address.startswith("data:image/png;base64,")
+    np.testing.assert_array_equal(decode(address), picture)
+    assert png_bytes(picture) == png_bytes(picture.copy())
+
+
+def test_a_photo_is_a_smaller_jpeg_that_looks_alike() -> None:
+    rows, columns = np.mgrid[0:120, 0:160]
+    grain = np.random.default_rng(0).integers(0, 8, (120, 160))
+    picture = np.stack([rows + grain, columns + grain, 200 - rows + grain], 2).astype(np.uint8)
+    address = data_uri(picture, photo=True)
+    assert address.startswith("data:image/jpeg;base64,")
+    apart = np.abs(decode(address).astype(int) - picture)
+    assert apart.mean() < 4
+    assert len(jpeg_bytes(picture)) < len(png_bytes(picture)) / 3
+
+
+def test_reducing_averages_and_keeps_proportions() -> None:
+    picture = np.zeros((60, 90, 3), np.uint8)
+    picture[::2] = 200
+    reduced = reduce_picture(picture, height=20)
+    assert reduced.shape == (20, 30, 3)
+    assert 66 <= reduced.min() <= reduced.max() <= 134  # three rows: one or two of them lit
+    assert reduce_picture(picture[..., 0], height=1).shape == (1, 2)
