@@ -359,7 +359,7 @@ class _Bar:
 
 def _image(text: str) -> Path | str:
     """A path, or a URL as it is: a path would lose one of its slashes."""
-    from eyeshot.images.sources.opening import is_url
+    from eyeshot.images.sources import is_url
 
     return text if is_url(text) else Path(text)
 

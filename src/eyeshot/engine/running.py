@@ -30,7 +30,7 @@ from eyeshot.engine.skipping import skip
 from eyeshot.errors import BadValue
 from eyeshot.frontends.trials import runs_on_shapes
 from eyeshot.images import Index, Sink, Source, open_sink, open_source, unfinished
-from eyeshot.images.sources.opening import is_url
+from eyeshot.images.sources import is_url
 
 if TYPE_CHECKING:
     from eyeshot.engine.cluster_plan import ClusterRun

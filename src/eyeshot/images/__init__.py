@@ -8,7 +8,7 @@ from eyeshot.images.layouts import Index, Layout, Span, understand
 from eyeshot.images.limits import WHOLE_LIMIT
 from eyeshot.images.sinks.opening import check_target, open_sink, unfinished
 from eyeshot.images.sinks.sink import Arrangement, ArraySink, Sink
-from eyeshot.images.sources.opening import open_source
+from eyeshot.images.sources import open_source
 from eyeshot.images.sources.source import Source
 from eyeshot.images.whole import Picture, read, read_picture, write
 

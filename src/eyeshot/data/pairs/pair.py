@@ -28,8 +28,8 @@ from eyeshot.data.tree import Problem, Unfit, is_picture, visible
 from eyeshot.errors import BadFile, BadValue, UnknownName, shorten
 from eyeshot.images import Source, Span, understand
 from eyeshot.images.limits import TIFF_STARTS, damage_named
+from eyeshot.images.sources import open_file
 from eyeshot.images.sources.arrays import ArraySource
-from eyeshot.images.sources.opening import open_file
 from eyeshot.images.sources.source import Selection
 from eyeshot.images.whole import open_image, to_unit
 
