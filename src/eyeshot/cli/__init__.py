@@ -20,9 +20,8 @@ import typer
 
 from eyeshot import __version__
 from eyeshot.cli.explain import register_explain, register_see
-from eyeshot.cli.filter import register as register_filter
 from eyeshot.cli.inspect import register_audit, register_convert, register_export, register_inspect
-from eyeshot.cli.run import register as register_run
+from eyeshot.cli.run import register_filter, register_run
 from eyeshot.cli.shared import in_words, limit_spinning, usage_in_words
 from eyeshot.cli.studio import register as register_studio
 from eyeshot.cli.train import register_demo, register_train
