@@ -12,7 +12,7 @@ from PIL import Image
 
 from eyeshot import runs
 from eyeshot.cli import main
-from eyeshot.cli.training_options import parse_size
+from eyeshot.cli.train import parse_size
 from eyeshot.errors import BadValue
 from eyeshot.runs import CONFIG, WEIGHTS
 

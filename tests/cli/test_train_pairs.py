@@ -11,7 +11,7 @@ from PIL import Image
 from tests.training.cells import write_cells, write_noisy
 
 from eyeshot.cli import main
-from eyeshot.cli.training_options import parse_weights
+from eyeshot.cli.train import parse_weights
 from eyeshot.errors import BadValue
 from eyeshot.runs import CONFIG, RunConfig, load
 

@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 
 from eyeshot.cli.shared import Force, Index, Series, console, notes, print_json, say
-from eyeshot.cli.training_options import (
+from eyeshot.cli.train import (
     Images,
     JudgedFolder,
     JudgedPart,
