@@ -54,13 +54,13 @@ from eyeshot.images.sinks.sink import SinkMemory, Storage
 from eyeshot.images.sources.converted import GraySource, OpaqueSource
 from eyeshot.language import speaking
 from eyeshot.operators import Prepared, gives_probabilities
-from eyeshot.operators.winograd import (
+from eyeshot.operators.methods import (
     added_bytes,
-    load_transforms,
+    load_methods,
     rounding,
-    uses_winograd,
-    with_winograd,
-    without_winograd,
+    uses_methods,
+    with_methods,
+    without_methods,
 )
 from eyeshot.planning import BandPlan, make_plan, pushes
 from eyeshot.planning.band_plan import megabytes
@@ -73,7 +73,7 @@ DIRECT = "direct"
 EXACT = ("1e-5", DIRECT)
 """How far an output may be from the sum of the products, as a share of the largest."""
 _MEMORY_SHARE = 8
-"""The transformed weights of Winograd's convolution may take one part in so many of a limit."""
+"""What faster methods of convolution add may take one part in so many of a limit."""
 
 
 def admit(
@@ -388,8 +388,8 @@ def make_job(
         shard=shard,
     )
     if memory is not None and not begun and added_bytes(parts.graph) > memory // _MEMORY_SHARE:
-        parts = replace(parts, graph=without_winograd(parts.graph))
-    load_transforms(parts.graph)
+        parts = replace(parts, graph=without_methods(parts.graph))
+    load_methods(parts.graph)
     sinks = sinks_memory(parts.graph, outs, parts.forms, parts.regions, shard)
     if memory is not None:
         give_back()  # free the memory of the trace
@@ -405,9 +405,9 @@ def make_job(
     try:
         plan = planned(parts.graph)
     except BadValue:
-        if begun or not uses_winograd(parts.graph):
+        if begun or not uses_methods(parts.graph):
             raise
-        parts = replace(parts, graph=without_winograd(parts.graph))
+        parts = replace(parts, graph=without_methods(parts.graph))
         plan = planned(parts.graph)
     threads = begun.threads if begun else torch.get_num_threads()
     return parts.job(plan, threads, memory=memory, scratch=space)
@@ -492,7 +492,7 @@ def parts_of(
             own = pad_to_accepted(chosen, sources, pad)[0] if pad is not None else chosen
             graph = replace(graph, constants=_graph(own, sources).constants)
     if exact != DIRECT:
-        graph = with_winograd(graph)
+        graph = with_methods(graph)
     regions = regions_of(graph, region)
     # Refuse unsupported operators now, before any output is created.
     Stream(graph, required(graph, regions), graph.outputs)
@@ -593,7 +593,7 @@ def settings_of(job: Job) -> Mapping[str, Any]:
     skipped = {} if job.skipping is None else {"skipped": job.skipping.settings}
     return {
         **skipped,
-        "network": _fingerprint(without_winograd(job.graph)),
+        "network": _fingerprint(without_methods(job.graph)),
         "image": [source.identity() for source in sources],
         "part": [source.part for source in sources],
         "preparation": [_stated(job, source.dtype) for source in sources],
@@ -601,7 +601,7 @@ def settings_of(job: Job) -> Mapping[str, Any]:
         "regions": plan["regions"],
         "strips": plan["strips"],
         "band": plan["band_rows"],
-        "exact": EXACT[0] if uses_winograd(job.graph) else DIRECT,
+        "exact": EXACT[0] if uses_methods(job.graph) else DIRECT,
         "spilled": list(plan["spilled"]),
         **({"again": plan["again"]} if plan["again"] else {}),
         "threads": job.threads,

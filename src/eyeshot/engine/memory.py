@@ -35,8 +35,8 @@ from eyeshot.images import Source
 from eyeshot.images.sinks.sink import SinkMemory
 from eyeshot.images.sources.arrays import ArraySource
 from eyeshot.operators import beside
+from eyeshot.operators.methods import added_bytes
 from eyeshot.operators.record import Work, borrows
-from eyeshot.operators.winograd import added_bytes
 from eyeshot.planning.holding import FileReuse
 from eyeshot.planning.schedule import itemsize
 

@@ -198,8 +198,8 @@ def run(
             measured on a crop of the image and noted at the end. None for the network's own.
         exact: ``1e-5`` (the default) computes 3×3 convolutions of 128 channels or more with a third
             of the multiplications (Winograd); each rounds up to twice as much as its sum, far below
-            this share of its largest output. ``direct`` computes every convolution as a sum. With a
-            client it is always ``direct``.
+            this share of its largest output. ``direct`` computes every convolution as a sum, by
+            torch's own libraries. With a client it is always ``direct``.
         per_slice: run a network for pictures over each slice of a stack (C, D, H, W) separately;
             the output is a stack (C, D, H, W).
         device: where to run; None for the device of the weights.

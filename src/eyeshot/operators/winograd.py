@@ -168,7 +168,7 @@ def _suits(node: Node, graph: Graph) -> bool:
     )
 
 
-_COMPILER = 90 << 20
+COMPILER = 90 << 20
 """Bytes that llvmlite and what it compiles were measured to take, with a tenth to spare."""
 
 
@@ -182,7 +182,7 @@ def added_bytes(graph: Graph) -> int:
     blocks = max((_room_for(node, graph) for node in nodes), default=0)
     weights = sum(w.numel() // 9 * PRODUCTS for node in nodes for w in _weights(node, graph))
     called = 4 * (blocks * torch.get_num_threads() + LAYOUTS * weights)
-    return called + (_COMPILER if loads else 0)
+    return called + (COMPILER if loads else 0)
 
 
 def _weights(node: Node, graph: Graph) -> list[torch.Tensor]:

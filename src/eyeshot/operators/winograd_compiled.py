@@ -30,6 +30,9 @@ _BLOCKS, _PIXELS = 8, 128
 
 Fields = tuple[str, ...]
 """The 64-bit numbers of a call, in their order; "next" is the next piece that a thread takes."""
+_ADDRESSES = frozenset(
+    ("source", "target", "zeros", "trash", "scale", "flag", "weights", "bias", "added", "bounds")
+)
 _GATHER: Fields = (
     "next", "source", "row", "pixel", "height", "width", "top", "left", "wide", "blocks",
     "channels", "spread", "target", "zeros",
@@ -49,6 +52,11 @@ _COMPARE: Fields = ("next", "source", "row", "height", "width", "wide", "blocks"
 def is_compiled() -> bool:
     """Whether the transforms are compiled: llvmlite is there, and a processor that was tried."""
     return torch.backends.cpu.get_cpu_capability() in _WIDTHS and find_spec("llvmlite") is not None
+
+
+def register_width() -> int:
+    """The float32 numbers that a register of this processor holds."""
+    return _WIDTHS[torch.backends.cpu.get_cpu_capability()]
 
 
 class Code:
@@ -106,7 +114,7 @@ class Code:
         return self.let(f"fmul {self.type} {one}, {self.number(factor)}")
 
 
-_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 Step = Callable[[Code, str], None]
 
 
@@ -115,14 +123,14 @@ def _fields(names: Fields) -> list[str]:
     lines = []
     for i, name in enumerate(names):
         lines += [f"  %{name}_in = getelementptr i64, ptr %call, i64 {i}"]
-        if name in ("source", "target", "zeros", "trash", "scale", "flag"):
+        if name in _ADDRESSES:
             lines += [f"  %{name} = load ptr, ptr %{name}_in"]
         elif name != "next":
             lines += [f"  %{name} = load i64, ptr %{name}_in"]
     return lines
 
 
-def _function(
+def function(
     name: str, names: Fields, count: str, piece: int, before: Sequence[str], body: Sequence[str]
 ) -> str:
     """A function that takes pieces until none is left, so that threads may share a call.
@@ -274,7 +282,7 @@ def _gather(width: int, near: float, far: float) -> str:
         "  %to_off = mul i64 %size, %i",
         "  %to = getelementptr float, ptr %target, i64 %to_off",
     ]
-    return _function("gather", _GATHER, "blocks", _BLOCKS, before, _over_channels(width, step))
+    return function("gather", _GATHER, "blocks", _BLOCKS, before, _over_channels(width, step))
 
 
 def _scatter(width: int, near: float, far: float) -> str:
@@ -308,7 +316,7 @@ def _scatter(width: int, near: float, far: float) -> str:
             f"  %relu{width} = shufflevector {bits} %relu_one, {bits} poison,"
             f" <{width} x i32> zeroinitializer",
         ]
-    return _function("scatter", _SCATTER, "blocks", _BLOCKS, before, _over_channels(width, step))
+    return function("scatter", _SCATTER, "blocks", _BLOCKS, before, _over_channels(width, step))
 
 
 def _weigh(width: int, largest: float) -> str:
@@ -369,7 +377,7 @@ def _weigh(width: int, largest: float) -> str:
         f"  %fine = fcmp ole float %sum, {Code(1).number(largest)}",
         *_else_flag("fine"),
     ]
-    return _function("weigh", _WEIGH, "pixels", _PIXELS, before, body)
+    return function("weigh", _WEIGH, "pixels", _PIXELS, before, body)
 
 
 def _else_flag(condition: str) -> list[str]:
@@ -408,7 +416,7 @@ def _compare(contrast: float) -> str:
     bound = code.times(least, contrast)
     body = [*code.lines, f"  %fine = fcmp ole float {block}, {bound}", *_else_flag("fine")]
     before = _block_places(6, 4, 4, 2)
-    return _function("compare", _COMPARE, "blocks", _BLOCKS, before, body)
+    return function("compare", _COMPARE, "blocks", _BLOCKS, before, body)
 
 
 def _assembly(width: int, near: float, far: float, largest: float, contrast: float) -> str:
@@ -430,102 +438,41 @@ def _assembly(width: int, near: float, far: float, largest: float, contrast: flo
     )
 
 
-class Compiled:
-    """The machine code of the transforms for this processor."""
+class MachineCode:
+    """Functions in LLVM's assembly as machine code for this processor.
 
-    def __init__(self, near: float, far: float, largest: float, contrast: float) -> None:
+    Args:
+        assembly: the functions, of the number of float32 that a register holds.
+        names: those that are called.
+    """
+
+    def __init__(self, assembly: Callable[[int], str], names: Sequence[str]) -> None:
         import llvmlite.binding as llvm
 
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         features = llvm.get_host_cpu_features()
-        width = _WIDTHS[torch.backends.cpu.get_cpu_capability()]
         machine = llvm.Target.from_default_triple().create_target_machine(
             cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=3
         )
-        module = llvm.parse_assembly(_assembly(width, near, far, largest, contrast))
+        module = llvm.parse_assembly(assembly(register_width()))
         module.verify()
         options = llvm.create_pipeline_tuning_options(speed_level=3)
         builder = llvm.create_pass_builder(machine, options)
         builder.getModulePassManager().run(module, builder)
         self._engine = llvm.create_mcjit_compiler(module, machine)
         self._engine.finalize_object()
-        self._gather, self._scatter, self._weigh, self._compare = (
-            _FUNCTION(self._engine.get_function_address(name))
-            for name in ("gather", "scatter", "weigh", "compare")
-        )
+        self.functions = {name: FUNCTION(self._engine.get_function_address(name)) for name in names}
         self._library = _openmp()
 
-    def _run(self, function: Any, *numbers: int) -> None:
+    def run(self, name: str, *numbers: int) -> None:
         """Call a function on torch's threads."""
         call = (ctypes.c_int64 * (len(numbers) + 1))(0, *numbers)
         threads = torch.get_num_threads()
         if self._library is None or threads == 1:
-            function(call)
+            self.functions[name](call)
         else:
-            self._parallel(function, call, threads)
-
-    def weigh(self, pixels: torch.Tensor, scale: torch.Tensor, target: torch.Tensor) -> bool:
-        """Add Σ |x|·scale over the channels of pixels (H, W, C) to an array (H, W).
-
-        Return whether all sums are numbers, and not too large.
-        """
-        height, width, channels = pixels.shape
-        numbers = (width, height * width, channels, scale.data_ptr())
-        to = (target.data_ptr(), target.stride(0))
-        return self._holds(self._weigh, pixels.data_ptr(), *pixels.stride()[:2], *numbers, *to)
-
-    def is_even(self, weights: torch.Tensor, height: int, width: int) -> bool:
-        """Whether all inputs of a block weigh about as much as those of each of its outputs.
-
-        ``weights`` are those of the inputs (4·n + 2, 2·m + 2) of n×m blocks, which may have more
-        outputs than ``height`` and ``width``.
-        """
-        down, across = (weights.shape[0] - 2) // 4, (weights.shape[1] - 2) // 2
-        numbers = (weights.stride(0), height, width, across, down * across)
-        return self._holds(self._compare, weights.data_ptr(), *numbers)
-
-    def _holds(self, function: Any, *numbers: int) -> bool:
-        flag = ctypes.c_int64(0)
-        self._run(function, *numbers, ctypes.addressof(flag))
-        return not flag.value
-
-    def transform(
-        self,
-        pixels: torch.Tensor,
-        corner: tuple[int, int],
-        blocks: torch.Tensor,
-        zeros: torch.Tensor,
-    ) -> None:
-        """Bᵀ d B of blocks, the first of which begins at a corner of pixels (H, W, C).
-
-        What lies outside of them is zero. Writes to (high, wide, 6, 4, C), which may be a part of
-        the channels of such an array; ``zeros`` is memory for C numbers at least.
-        """
-        height, width, channels = pixels.shape
-        high, wide = blocks.shape[:2]
-        zeros[:channels].zero_()
-        numbers = (height, width, *corner, wide, high * wide, channels, blocks.stride(3))
-        places = (blocks.data_ptr(), zeros.data_ptr())
-        self._run(self._gather, pixels.data_ptr(), *pixels.stride()[:2], *numbers, *places)
-
-    def scatter(
-        self,
-        products: torch.Tensor,
-        room: torch.Tensor,
-        corner: tuple[int, int],
-        relu: bool,
-        trash: torch.Tensor,
-    ) -> None:
-        """Aᵀ M A of products (high, wide, 6, 4, C), to pixels (H, W, C) from a corner on.
-
-        What lies outside of them is written to ``trash``, memory for C numbers at least.
-        """
-        height, width, channels = room.shape
-        high, wide = products.shape[:2]
-        numbers = (height, width, *corner, wide, high * wide, channels, int(relu))
-        places = (room.data_ptr(), trash.data_ptr())
-        self._run(self._scatter, products.data_ptr(), *room.stride()[:2], *numbers, *places)
+            self._parallel(self.functions[name], call, threads)
 
     def share(self, work: Callable[[Iterator[Any]], None], pieces: Sequence[Any]) -> None:
         """Call a function on each of torch's threads, with an iterator of which each takes pieces.
@@ -550,12 +497,84 @@ class Compiled:
                 left.stop()
                 errors.append(error)
 
-        self._parallel(_FUNCTION(on_thread), None, threads)
+        self._parallel(FUNCTION(on_thread), None, threads)
         if errors:
             raise errors[0]
 
     def _parallel(self, function: Any, call: Any, threads: int) -> None:
         self._library.GOMP_parallel(function, call, threads, 0)
+
+
+class Compiled(MachineCode):
+    """The machine code of the transforms for this processor."""
+
+    def __init__(self, near: float, far: float, largest: float, contrast: float) -> None:
+        super().__init__(
+            lambda width: _assembly(width, near, far, largest, contrast),
+            ("gather", "scatter", "weigh", "compare"),
+        )
+
+    def weigh(self, pixels: torch.Tensor, scale: torch.Tensor, target: torch.Tensor) -> bool:
+        """Add Σ |x|·scale over the channels of pixels (H, W, C) to an array (H, W).
+
+        Return whether all sums are numbers, and not too large.
+        """
+        height, width, channels = pixels.shape
+        numbers = (width, height * width, channels, scale.data_ptr())
+        to = (target.data_ptr(), target.stride(0))
+        return self._holds("weigh", pixels.data_ptr(), *pixels.stride()[:2], *numbers, *to)
+
+    def is_even(self, weights: torch.Tensor, height: int, width: int) -> bool:
+        """Whether all inputs of a block weigh about as much as those of each of its outputs.
+
+        ``weights`` are those of the inputs (4·n + 2, 2·m + 2) of n×m blocks, which may have more
+        outputs than ``height`` and ``width``.
+        """
+        down, across = (weights.shape[0] - 2) // 4, (weights.shape[1] - 2) // 2
+        numbers = (weights.stride(0), height, width, across, down * across)
+        return self._holds("compare", weights.data_ptr(), *numbers)
+
+    def _holds(self, name: str, *numbers: int) -> bool:
+        flag = ctypes.c_int64(0)
+        self.run(name, *numbers, ctypes.addressof(flag))
+        return not flag.value
+
+    def transform(
+        self,
+        pixels: torch.Tensor,
+        corner: tuple[int, int],
+        blocks: torch.Tensor,
+        zeros: torch.Tensor,
+    ) -> None:
+        """Bᵀ d B of blocks, the first of which begins at a corner of pixels (H, W, C).
+
+        What lies outside of them is zero. Writes to (high, wide, 6, 4, C), which may be a part of
+        the channels of such an array; ``zeros`` is memory for C numbers at least.
+        """
+        height, width, channels = pixels.shape
+        high, wide = blocks.shape[:2]
+        zeros[:channels].zero_()
+        numbers = (height, width, *corner, wide, high * wide, channels, blocks.stride(3))
+        places = (blocks.data_ptr(), zeros.data_ptr())
+        self.run("gather", pixels.data_ptr(), *pixels.stride()[:2], *numbers, *places)
+
+    def scatter(
+        self,
+        products: torch.Tensor,
+        room: torch.Tensor,
+        corner: tuple[int, int],
+        relu: bool,
+        trash: torch.Tensor,
+    ) -> None:
+        """Aᵀ M A of products (high, wide, 6, 4, C), to pixels (H, W, C) from a corner on.
+
+        What lies outside of them is written to ``trash``, memory for C numbers at least.
+        """
+        height, width, channels = room.shape
+        high, wide = products.shape[:2]
+        numbers = (height, width, *corner, wide, high * wide, channels, int(relu))
+        places = (room.data_ptr(), trash.data_ptr())
+        self.run("scatter", products.data_ptr(), *room.stride()[:2], *numbers, *places)
 
 
 class _Shared:

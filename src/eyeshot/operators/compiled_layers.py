@@ -1,0 +1,570 @@
+"""1×1 and depthwise convolutions as machine code, where llvmlite is installed: ``eyeshot[fast]``.
+
+They read rows where they lie in a line buffer and write where the next rows are kept, with the sum
+of a residual branch and the activation in the same pass, so that nothing is copied. Each output is
+its bias, then one product after another in a fixed order, each rounded once; so it depends neither
+on the band nor on the threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from eyeshot.graph import ConvolutionParams, Family, Graph, Kind, Node
+from eyeshot.operators.tile import Padded
+from eyeshot.operators.winograd_compiled import (
+    Code,
+    Fields,
+    MachineCode,
+    function,
+    is_compiled,
+    register_width,
+)
+
+_ROWS = {1: 18, 2: 8, 3: 8}
+"""Pixels of a tile, by the registers that its outputs for one pixel fill."""
+_NEAR = 3
+"""Pixels that are reached from one address."""
+_ACROSS = 4
+"""Outputs of a depthwise convolution that are computed together."""
+_GROUPS = 8
+"""Of such outputs that a thread takes at a time."""
+_TILES = 16
+"""The most tiles of pixels that a thread takes at a time."""
+_KERNELS = ((3, 1), (3, 2), (5, 1), (5, 2))
+"""Kernel and stride of the depthwise convolutions that are compiled."""
+
+_POINTWISE: Fields = (
+    "next", "source", "pixel", "pixels", "channels", "weights", "bias", "outputs", "added",
+    "added_pixel", "bounds", "target", "target_pixel", "panels", "tiles", "piece_tiles", "pieces",
+)  # fmt: skip
+_DEPTHWISE: Fields = (
+    "next", "source", "row", "pixel", "height", "width", "top", "left", "channels", "weights",
+    "bias", "bounds", "target", "target_row", "target_pixel", "wide", "groups", "all_groups",
+    "zeros", "trash",
+)  # fmt: skip
+
+
+_LAST = torch.channels_last
+
+
+def _vector(code: Code, place: str) -> str:
+    """A number at an address, in every place of a register."""
+    number = code.let(f"load float, ptr {place}, align 4")
+    one = code.let(f"insertelement {code.type} poison, float {number}, i64 0")
+    lanes = f"<{code.width} x i32> zeroinitializer"
+    return code.let(f"shufflevector {code.type} {one}, {code.type} poison, {lanes}")
+
+
+def _fma(code: Code, one: str, other: str, total: str) -> str:
+    kind = f"v{code.width}f32"
+    operands = f"{code.type} {one}, {code.type} {other}, {code.type} {total}"
+    return code.let(f"call {code.type} @llvm.fma.{kind}({operands})")
+
+
+def _within(code: Code, value: str, low: str, high: str) -> str:
+    """The number, or the bound that it passes; NaN stays NaN."""
+    under = code.let(f"fcmp olt {code.type} {value}, {low}")
+    bits = f"<{code.width} x i1>"
+    value = code.let(f"select {bits} {under}, {code.type} {low}, {code.type} {value}")
+    over = code.let(f"fcmp ogt {code.type} {value}, {high}")
+    return code.let(f"select {bits} {over}, {code.type} {high}, {code.type} {value}")
+
+
+def _bounds(code: Code) -> tuple[str, str]:
+    return _vector(code, "%bounds"), _vector(code, code.at("%bounds", "1"))
+
+
+def _pointwise(width: int, vectors: int) -> str:
+    """Products of tiles of pixels with panels of weights: (panel, channel, output) in memory."""
+    rows, panel = _ROWS[vectors], vectors * width
+    kind, bases = f"<{width} x float>", range(0, _ROWS[vectors], _NEAR)
+    cells = [(r, v) for r in range(rows) for v in range(vectors)]
+    before = Code(width)
+    low, high = _bounds(before)
+    lines = [
+        *before.lines,
+        "  %first_tile = mul i64 %i, %piece_tiles",
+        "  %end_tile = add i64 %first_tile, %piece_tiles",
+        "  %last_tile = call i64 @llvm.smin.i64(i64 %end_tile, i64 %tiles)",
+        f"  %last_panel = sub i64 %outputs, {panel}",
+        f"  %last_pixel = sub i64 %pixels, {rows}",
+        "  %pixel2 = mul i64 %pixel, 2",
+        "  br label %panel_one",
+        "panel_one:",
+        "  %p = phi i64 [ 0, %one ], [ %p_next, %panel_after ]",
+        f"  %n_here = mul i64 %p, {panel}",
+        "  %n = call i64 @llvm.smin.i64(i64 %n_here, i64 %last_panel)",
+        "  %w_size = mul i64 %n_here, %channels",
+        "  %w_start = getelementptr float, ptr %weights, i64 %w_size",
+        "  %b_start = getelementptr float, ptr %bias, i64 %n",
+        "  br label %tile_one",
+        "tile_one:",
+        "  %t = phi i64 [ %first_tile, %panel_one ], [ %t_next, %tile_after ]",
+        f"  %m_here = mul i64 %t, {rows}",
+        "  %m = call i64 @llvm.smin.i64(i64 %m_here, i64 %last_pixel)",
+        "  %x_off = mul i64 %m, %pixel",
+        "  %x_start = getelementptr float, ptr %source, i64 %x_off",
+    ]
+    start = Code(width)
+    start._count = 10_000
+    begun = [start.load(start.at("%b_start", str(v * width))) for v in range(vectors)]
+    lines += start.lines
+    for r in bases:
+        lines += [
+            f"  %x_far_{r} = mul i64 %pixel, {r}",
+            f"  %x_start_{r} = getelementptr float, ptr %x_start, i64 %x_far_{r}",
+        ]
+    lines += [
+        "  br label %product",
+        "product:",
+        "  %k = phi i64 [ 0, %tile_one ], [ %k_next, %product ]",
+        "  %w = phi ptr [ %w_start, %tile_one ], [ %w_next, %product ]",
+        *(f"  %x_{r} = phi ptr [ %x_start_{r}, %tile_one ], [ %xn_{r}, %product ]" for r in bases),
+        *(
+            f"  %a_{r}_{v} = phi {kind} [ {begun[v]}, %tile_one ], [ %s_{r}_{v}, %product ]"
+            for r, v in cells
+        ),
+    ]
+    step = Code(width)
+    step._count = 20_000
+    weights = [step.load(step.at("%w", str(v * width))) for v in range(vectors)]
+    for r in range(rows):
+        base, far = f"%x_{r - r % _NEAR}", ("", "%pixel", "%pixel2")[r % _NEAR]
+        value = _vector(step, step.at(base, far) if far else base)
+        for v in range(vectors):
+            operands = f"{kind} {value}, {kind} {weights[v]}, {kind} %a_{r}_{v}"
+            step.do(f"%s_{r}_{v} = call {kind} @llvm.fma.v{width}f32({operands})")
+    lines += [
+        *step.lines,
+        "  %k_next = add i64 %k, 1",
+        f"  %w_next = getelementptr float, ptr %w, i64 {panel}",
+        *(f"  %xn_{r} = getelementptr float, ptr %x_{r}, i64 1" for r in bases),
+        "  %k_more = icmp slt i64 %k_next, %channels",
+        "  br i1 %k_more, label %product, label %summed",
+        "summed:",
+        "  %y_off = mul i64 %m, %target_pixel",
+        "  %y_far = add i64 %y_off, %n",
+        "  %y_start = getelementptr float, ptr %target, i64 %y_far",
+        "  %adds = icmp ne ptr %added, null",
+        "  br i1 %adds, label %add, label %write",
+        "add:",
+        "  %z_off = mul i64 %m, %added_pixel",
+        "  %z_far = add i64 %z_off, %n",
+        "  %z_start = getelementptr float, ptr %added, i64 %z_far",
+    ]
+    more = Code(width)
+    more._count = 30_000
+    for r in range(rows):
+        place = more.at("%z_start", more.let(f"mul i64 %added_pixel, {r}"))
+        for v in range(vectors):
+            other = more.load(more.at(place, str(v * width)))
+            more.do(f"%z_{r}_{v} = fadd {kind} %s_{r}_{v}, {other}")
+    lines += [*more.lines, "  br label %write", "write:"]
+    lines += [
+        f"  %y_{r}_{v} = phi {kind} [ %s_{r}_{v}, %summed ], [ %z_{r}_{v}, %add ]" for r, v in cells
+    ]
+    last = Code(width)
+    last._count = 40_000
+    for r in range(rows):
+        place = last.at("%y_start", last.let(f"mul i64 %target_pixel, {r}"))
+        for v in range(vectors):
+            value = _within(last, f"%y_{r}_{v}", low, high)
+            last.store(value, last.at(place, str(v * width)))
+    lines += [
+        *last.lines,
+        "  br label %tile_after",
+        "tile_after:",
+        "  %t_next = add i64 %t, 1",
+        "  %t_more = icmp slt i64 %t_next, %last_tile",
+        "  br i1 %t_more, label %tile_one, label %panel_after",
+        "panel_after:",
+        "  %p_next = add i64 %p, 1",
+        "  %p_more = icmp slt i64 %p_next, %panels",
+        "  br i1 %p_more, label %panel_one, label %after",
+    ]
+    return function(f"pointwise_{vectors}", _POINTWISE, "pieces", 1, (), lines)
+
+
+def _depthwise(width: int, kernel: int, stride: int) -> str:
+    """Groups of outputs that lie beside one another, a register of channels after another."""
+    across = (_ACROSS - 1) * stride + kernel
+    before = Code(width)
+    low, high = _bounds(before)
+    lines = [
+        *before.lines,
+        "  %y = udiv i64 %i, %groups",
+        "  %g = urem i64 %i, %groups",
+        f"  %x_here = mul i64 %g, {_ACROSS}",
+        f"  %x_most = sub i64 %wide, {_ACROSS}",
+        "  %x_last = call i64 @llvm.smax.i64(i64 %x_most, i64 0)",
+        "  %x = call i64 @llvm.smin.i64(i64 %x_here, i64 %x_last)",
+        f"  %iy_s = mul i64 %y, {stride}",
+        "  %iy = sub i64 %iy_s, %top",
+        f"  %ix_s = mul i64 %x, {stride}",
+        "  %ix = sub i64 %ix_s, %left",
+        "  %oy = mul i64 %y, %target_row",
+        "  %ox = mul i64 %x, %target_pixel",
+        "  %o_off = add i64 %oy, %ox",
+        "  %o = getelementptr float, ptr %target, i64 %o_off",
+        f"  %last_c = sub i64 %channels, {width}",
+    ]
+    tests = []
+    for name, first, count, most in (
+        ("iy", "%iy", kernel, "%height"),
+        ("ix", "%ix", across, "%width"),
+    ):
+        lines += [
+            f"  %{name}_end = add i64 {first}, {count}",
+            f"  %{name}_low = icmp sge i64 {first}, 0",
+            f"  %{name}_high = icmp sle i64 %{name}_end, {most}",
+        ]
+        tests += [f"%{name}_low", f"%{name}_high"]
+    lines += [
+        "  %fits = icmp sge i64 %x_most, 0",
+        f"  %in_0 = and i1 {tests[0]}, {tests[1]}",
+        f"  %in_1 = and i1 {tests[2]}, {tests[3]}",
+        "  %in_2 = and i1 %in_0, %in_1",
+        "  %inside = and i1 %in_2, %fits",
+    ]
+    for i in range(kernel):
+        lines += [f"  %r_{i} = add i64 %iy, {i}", f"  %r_off_{i} = mul i64 %r_{i}, %row"]
+    for j in range(across):
+        lines += [f"  %q_{j} = add i64 %ix, {j}", f"  %q_off_{j} = mul i64 %q_{j}, %pixel"]
+    lines += ["  br i1 %inside, label %inner, label %edge"]
+
+    def computed(
+        name: str, code: Code, read: Sequence[Sequence[str]], out: Sequence[str]
+    ) -> list[str]:
+        """A loop over channels, with the address of each input and output of channel 0."""
+        start = code.load(code.at("%bias", f"%cc_{name}"))
+        sums = [start] * _ACROSS
+        for i in range(kernel):
+            row = [code.load(code.at(place, f"%cc_{name}")) for place in read[i]]
+            for t in range(kernel):
+                far = code.let(f"mul i64 %channels, {i * kernel + t}")
+                weight = code.load(code.at(code.at("%weights", far), f"%cc_{name}"))
+                sums = [_fma(code, row[x * stride + t], weight, one) for x, one in enumerate(sums)]
+        for one, place in zip(sums, out, strict=True):
+            code.store(_within(code, one, low, high), code.at(place, f"%cc_{name}"))
+        return [
+            f"  br label %{name}_c",
+            f"{name}_c:",
+            f"  %c_{name} = phi i64 [ 0, %{name} ], [ %cn_{name}, %{name}_c ]",
+            f"  %cc_{name} = call i64 @llvm.smin.i64(i64 %c_{name}, i64 %last_c)",
+            *code.lines,
+            f"  %cn_{name} = add i64 %c_{name}, {width}",
+            f"  %cm_{name} = icmp slt i64 %cn_{name}, %channels",
+            f"  br i1 %cm_{name}, label %{name}_c, label %after",
+        ]
+
+    places = Code(width)
+    places._count = 10_000
+    read = [
+        [places.at(places.at("%source", f"%r_off_{i}"), f"%q_off_{j}") for j in range(across)]
+        for i in range(kernel)
+    ]
+    out = [places.at("%o", places.let(f"mul i64 %target_pixel, {x}")) for x in range(_ACROSS)]
+    loop = Code(width)
+    loop._count = 20_000
+    lines += ["inner:", *places.lines, *computed("inner", loop, read, out)]
+
+    edge = Code(width)
+    edge._count = 30_000
+    fine_rows = [edge.let(f"icmp ult i64 %r_{i}, %height") for i in range(kernel)]
+    fine_columns = [edge.let(f"icmp ult i64 %q_{j}, %width") for j in range(across)]
+    seen: list[list[str]] = []
+    for i, down in enumerate(fine_rows):
+        seen.append([])
+        for j, right in enumerate(fine_columns):
+            place = edge.let(f"getelementptr float, ptr %source, i64 %r_off_{i}")
+            place = edge.let(f"getelementptr float, ptr {place}, i64 %q_off_{j}")
+            fine = edge.let(f"and i1 {down}, {right}")
+            seen[-1].append(edge.let(f"select i1 {fine}, ptr {place}, ptr %zeros"))
+    kept = []
+    for x in range(_ACROSS):
+        place = edge.let(
+            f"getelementptr float, ptr %o, i64 {edge.let(f'mul i64 %target_pixel, {x}')}"
+        )
+        column = edge.let(f"add i64 %x, {x}")
+        fine = edge.let(f"icmp slt i64 {column}, %wide")
+        kept.append(edge.let(f"select i1 {fine}, ptr {place}, ptr %trash"))
+    loop = Code(width)
+    loop._count = 40_000
+    lines += ["edge:", *edge.lines, *computed("edge", loop, seen, kept)]
+    return function(f"depthwise_{kernel}_{stride}", _DEPTHWISE, "all_groups", _GROUPS, (), lines)
+
+
+@functools.cache
+def _machine_code(name: str) -> MachineCode:
+    """One function, of the name of its kind and its numbers."""
+    kind, *digits = name.split("_")
+    numbers = [int(one) for one in digits]
+
+    def assembly(width: int) -> str:
+        vector = f"<{width} x float>"
+        return "\n".join(
+            [
+                "declare i64 @llvm.smin.i64(i64, i64)",
+                "declare i64 @llvm.smax.i64(i64, i64)",
+                f"declare {vector} @llvm.fma.v{width}f32({vector}, {vector}, {vector})",
+                _pointwise(width, *numbers) if kind == "pointwise" else _depthwise(width, *numbers),
+            ]
+        )
+
+    return MachineCode(assembly, (name,))
+
+
+def _bounds_of(activation: str | None, scalars: Sequence[float]) -> torch.Tensor:
+    """The smallest and the largest number that an activation lets pass."""
+    if activation == "hardtanh":
+        return torch.tensor(scalars or (-1.0, 1.0), dtype=torch.float32)
+    return torch.tensor((0.0 if activation == "relu" else -math.inf, math.inf))
+
+
+class Pointwise:
+    """A 1×1 convolution, with what is added to it, and its activation.
+
+    Args:
+        weight: (O, C, 1, 1).
+        bias: (O,), or None.
+        activation: None, ``relu`` or ``hardtanh``.
+        scalars: the bounds of the latter.
+    """
+
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        activation: str | None,
+        scalars: Sequence[float],
+    ) -> None:
+        self._outputs, self._channels = weight.shape[:2]
+        self._bounds = _bounds_of(activation, scalars)
+        self._bias = _bias_of(weight, bias)
+        self._vectors = _vectors(self._outputs)
+        self._name = f"pointwise_{self._vectors}"
+        panel = self._vectors * register_width()
+        self._panels = -(-self._outputs // panel)
+        starts = [min(p * panel, self._outputs - panel) for p in range(self._panels)]
+        rows = weight.detach()[:, :, 0, 0]
+        self._weights = torch.stack([rows[n : n + panel].T for n in starts]).contiguous()
+
+    def __call__(
+        self, value: torch.Tensor, room: torch.Tensor | None, added: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(N, O, H, W) of (N, C, H, W), in ``room`` if its channels are last."""
+        number, _, height, width = value.shape
+        source = value.contiguous(memory_format=_LAST)
+        other = None if added is None else added.contiguous(memory_format=_LAST)
+        result = _room(room, (number, self._outputs, height, width))
+        count, rows = number * height * width, _ROWS[self._vectors]
+        flat, other_flat = _flat(source), None if other is None else _flat(other)
+        if count >= rows:
+            self._run(flat, other_flat, _flat(result))
+            return result
+        made = torch.empty(rows, self._outputs)
+        wide = None if other_flat is None else F.pad(other_flat, (0, 0, 0, rows - count))
+        self._run(F.pad(flat, (0, 0, 0, rows - count)), wide, made)
+        _flat(result).copy_(made[:count])
+        return result
+
+    def _run(self, source: torch.Tensor, added: torch.Tensor | None, target: torch.Tensor) -> None:
+        """(pixels, O) of (pixels, C)."""
+        tiles = -(-len(source) // _ROWS[self._vectors])
+        piece = max(1, min(_TILES, -(-tiles // (2 * torch.get_num_threads()))))
+        _machine_code(self._name).run(
+            self._name,
+            *(source.data_ptr(), self._channels, len(source), self._channels),
+            *(self._weights.data_ptr(), self._bias.data_ptr(), self._outputs),
+            *((0, 0) if added is None else (added.data_ptr(), self._outputs)),
+            *(self._bounds.data_ptr(), target.data_ptr(), self._outputs),
+            *(self._panels, tiles, piece, -(-tiles // piece)),
+        )
+
+
+def _vectors(outputs: int) -> int:
+    """The registers for the outputs of a pixel that waste least; of equals, the most."""
+    width = register_width()
+    fitting = [n for n in _ROWS if n * width <= outputs]
+    return min(fitting, key=lambda n: (-(-outputs // (n * width)) * n, -n))
+
+
+def _flat(value: torch.Tensor) -> torch.Tensor:
+    """(pixels, C) of (N, C, H, W) with the channels last in memory."""
+    return value.permute(0, 2, 3, 1).reshape(-1, value.shape[1])
+
+
+def _bias_of(weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return torch.zeros(weight.shape[0]) if bias is None else bias.detach().contiguous()
+
+
+def _room(room: torch.Tensor | None, shape: tuple[int, ...]) -> torch.Tensor:
+    fits = room is not None and room.is_contiguous(memory_format=_LAST)
+    return room if room is not None and fits else torch.empty(shape, memory_format=_LAST)
+
+
+class Depthwise:
+    """A convolution of each channel by itself, and its activation.
+
+    Args:
+        weight: (C, 1, k, k).
+        bias: (C,), or None.
+        stride: 1 or 2.
+        activation: None, ``relu`` or ``hardtanh``.
+        scalars: the bounds of the latter.
+    """
+
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        stride: int,
+        activation: str | None,
+        scalars: Sequence[float],
+    ) -> None:
+        self._channels, self._kernel, self._stride = weight.shape[0], weight.shape[2], stride
+        self._name = f"depthwise_{self._kernel}_{stride}"
+        self._bounds = _bounds_of(activation, scalars)
+        self._bias = _bias_of(weight, bias)
+        self._weights = weight.detach()[:, 0].permute(1, 2, 0).contiguous()
+        self._zeros = torch.zeros(self._channels)
+
+    def __call__(
+        self, value: torch.Tensor, padding: Sequence[int], room: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(N, C, H', W') of (N, C, H, W), in ``room`` if its channels are last."""
+        source = value if value.stride(1) == 1 else value.contiguous(memory_format=_LAST)
+        height, width = source.shape[2:]
+        sides = zip((height, width), padding, strict=True)
+        high, wide = ((n + 2 * p - self._kernel) // self._stride + 1 for n, p in sides)
+        result = _room(room, (len(value), self._channels, high, wide))
+        trash = torch.empty(self._channels)
+        groups = -(-wide // _ACROSS)
+        for one, made in zip(source, result, strict=True):
+            _machine_code(self._name).run(
+                self._name,
+                *(one.data_ptr(), *one.stride()[1:], height, width, *padding, self._channels),
+                *(self._weights.data_ptr(), self._bias.data_ptr(), self._bounds.data_ptr()),
+                *(made.data_ptr(), *made.stride()[1:], wide, groups, high * groups),
+                *(self._zeros.data_ptr(), trash.data_ptr()),
+            )
+        return result
+
+
+METHOD = "compiled"
+LEAST_MULTIPLY_ADDS = 4 << 30
+"""Of all such convolutions of a run: with fewer, compiling takes as long as they do."""
+
+
+def with_compiled(graph: Graph) -> Graph:
+    """The graph in which the convolutions of this file are computed by it, if there are enough."""
+    if not is_compiled():
+        return graph
+    chosen = [node for node in graph if suits(node, graph.tensors)]
+    if sum(map(_multiply_adds, chosen)) < LEAST_MULTIPLY_ADDS:
+        return graph
+    made = {node.name: replace(node, params=node.params.but(method=METHOD)) for node in chosen}
+    return replace(graph, nodes={name: made.get(name, node) for name, node in graph.nodes.items()})
+
+
+def without_compiled(graph: Graph) -> Graph:
+    """The graph in which no convolution is computed by this file."""
+    nodes = {
+        node.name: replace(node, params=node.params.but(method=None)) if uses_it(node) else node
+        for node in graph
+    }
+    return replace(graph, nodes=nodes)
+
+
+def uses_compiled(graph: Graph) -> bool:
+    """Whether a convolution is computed by this file."""
+    return any(map(uses_it, graph))
+
+
+def rounding(graph: Graph) -> str:
+    """What decides how a graph's sums are rounded."""
+    return ", compiled layers" if uses_compiled(graph) else ""
+
+
+def load_compiled(graph: Graph) -> None:
+    """Compile what a graph will call."""
+    for name in dict.fromkeys(_function_of(node) for node in graph if uses_it(node)):
+        _machine_code(name)
+
+
+def is_loaded() -> bool:
+    """Whether something of this file has been compiled in this process."""
+    return bool(_machine_code.cache_info().currsize)
+
+
+def _params(node: Node) -> ConvolutionParams:
+    assert isinstance(node.params, ConvolutionParams)  # as ``suits`` has seen
+    return node.params
+
+
+def _function_of(node: Node) -> str:
+    params = _params(node)
+    if _is_pointwise(params):
+        return f"pointwise_{_vectors(params.out_channels)}"
+    return f"depthwise_{params.kernel[0]}_{params.stride[0]}"
+
+
+def uses_it(node: Node) -> bool:
+    """Whether a node is a convolution that is computed by this file."""
+    return isinstance(node.params, ConvolutionParams) and node.params.method == METHOD
+
+
+def suits(node: Node, tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a node is a 1×1 or a depthwise convolution that this file can compute."""
+    params = node.params
+    if not isinstance(params, ConvolutionParams) or node.family is not Family.CONVOLUTION:
+        return False
+    if node.kind is not Kind.LOCAL or params.method:
+        return False
+    if None in node.dims or node.edges[0].beside or (params.parts or 1) > 1:
+        return False
+    if len(params.kernel) != 2 or params.activation not in (None, "relu", "hardtanh"):
+        return False
+    tensor = tensors[node.weights[0]]
+    if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
+        return False
+    alone = _is_depthwise(params) and not params.adds
+    return params.out_channels >= register_width() and (_is_pointwise(params) or alone)
+
+
+def _is_pointwise(params: ConvolutionParams) -> bool:
+    plain = set(params.kernel) == set(params.stride) == {1} and params.groups == 1
+    return plain and not any(map(any, params.padding))
+
+
+def _is_depthwise(params: ConvolutionParams) -> bool:
+    apart = params.groups == params.in_channels == params.out_channels
+    square = len(set(params.kernel)) == len(set(params.stride)) == 1
+    compiled = square and (params.kernel[0], params.stride[0]) in _KERNELS
+    return apart and compiled and set(params.dilation) == {1}
+
+
+def _multiply_adds(node: Node) -> int:
+    params = _params(node)
+    each = math.prod(params.kernel) * params.in_channels // params.groups
+    return math.prod(node.extents) * params.out_channels * each
+
+
+def compiled_convolver(
+    node: Node, weight: torch.Tensor, bias: torch.Tensor | None
+) -> Callable[[Sequence[Padded], torch.Tensor | None, torch.Tensor | None], torch.Tensor]:
+    """The convolution of one padded value, with what is added to it, and its activation."""
+    params = _params(node)
+    activation, scalars = params.activation, params.scalars or ()
+    if _is_pointwise(params):
+        pointwise = Pointwise(weight, bias, activation, scalars)
+        return lambda values, room, added: pointwise(values[0][0], room, added)
+    depthwise = Depthwise(weight, bias, params.stride[0], activation, scalars)
+    return lambda values, room, added: depthwise(*values[0], room)
