@@ -3,6 +3,7 @@
     python -m tools.survey --list
     python -m tools.survey --only timm --jobs 2 --seconds 60
     python -m tools.survey --more --only kornia
+    python -m tools.survey --sample 300
 
 Needs packages that Eyeshot does not: install ``segmentation_models_pytorch``, ``timm``, ``monai``,
 ``spandrel``, ``pytorchcv``, ``ultralytics``, ``transformers`` and so on into an environment of
@@ -17,6 +18,9 @@ its own, whose time and memory are limited:
 ``--more`` tries each equal network again: at two other sizes, the smaller with odd sides (where
 ``net(image)`` itself fails, a refusal is right); a random region of the output; ``see`` against
 hooks; ``explain`` of three random units; the receptive field of a random unit against gradients.
+
+``--sample N`` takes N of the networks, evenly from the packages and in turn, so that a run that is
+stopped early has tried some of each. The table at the end counts what came of each package.
 
 The exit status is 1 if one was wrong, spoilt or ended in a traceback.
 """
@@ -33,9 +37,10 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice, zip_longest
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -423,12 +428,53 @@ def _told(build: Build, more: bool, to: Connection) -> None:
     to.send(attempt(build, more, to.send))
 
 
+def spread(names: Sequence[str], count: int, seed: int = 0) -> list[str]:
+    """At most ``count`` of the names, drawn evenly from the packages, one of each in turn."""
+    draw = random.Random(seed)
+    packages: dict[str, list[str]] = {}
+    for name in names:
+        packages.setdefault(package_of(name), []).append(name)
+    for group in packages.values():
+        draw.shuffle(group)
+    turns = (name for turn in zip_longest(*packages.values()) for name in turn if name is not None)
+    return list(islice(turns, count))
+
+
+def package_of(name: str) -> str:
+    """The package of a network's name: what stands before the first slash."""
+    return name.split("/")[0]
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """What came of each package's networks, a line a package, and the share that is equal."""
+    kinds = ("equal", "refused", *_FAULTS, "too slow")
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        counts.setdefault(package_of(row["name"]), Counter())[row["kind"]] += 1
+    counts = dict(sorted(counts.items()))
+    counts["all"] = sum(counts.values(), Counter())
+    lines = [f"{'':24}{'built':>7}" + "".join(f"{kind:>11}" for kind in kinds)]
+    for package, found in counts.items():
+        built = sum(found[kind] for kind in kinds)
+        lines.append(
+            f"{package:24}{built:7}" + "".join(f"{found[kind] or '':>11}" for kind in kinds)
+        )
+    lines.append(
+        f"{counts['all']['equal']} of {built} equal: {counts['all']['equal'] / max(1, built):.1%}"
+    )
+    return "\n".join(lines)
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default="", help="names that hold this text, or one of several")
     parser.add_argument("--every", type=int, default=1, help="every n-th network; default all")
     parser.add_argument("--from", type=int, default=0, dest="start", help="the first to take")
+    parser.add_argument(
+        "--named", action="store_true", help="leave out the classes that are built by guesses"
+    )
+    parser.add_argument("--sample", type=int, help="so many, evenly from the packages and in turn")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--seconds", type=float, default=120, help="most for one network")
     parser.add_argument("--more", action="store_true", help="other sizes, see, explain, fields")
@@ -438,10 +484,12 @@ def main() -> int:
     torch.set_num_threads(1)  # processes are forked, which threads do not survive
     for one in (eyeshot.run, eyeshot.see, eyeshot.explain, eyeshot.receptive_field):
         importlib.import_module(one.__module__)  # once, and not in each process
-    known = networks()
+    known = networks(guesses=not options.named)
     wanted = options.only.split(",")
     names = [name for name in known if any(one in name for one in wanted)]
     names = names[options.start :: options.every]
+    if options.sample is not None:
+        names = spread(names, options.sample)
     if options.list:
         print("\n".join(names))
         return 0
@@ -456,11 +504,8 @@ def main() -> int:
             if options.json:
                 with Path(options.json).open("a") as file:
                     file.write(json.dumps(row) + "\n")
-    counts = Counter(row["kind"] for row in rows)
-    built = sum(counts.values()) - counts["not built"]
-    print(", ".join(f"{count} {kind}" for kind, count in counts.most_common()))
-    print(f"{counts['equal']} of {built} equal: {counts['equal'] / max(1, built):.1%}")
-    return int(any(counts[kind] for kind in _FAULTS))
+    print(table(rows))
+    return int(any(row["kind"] in _FAULTS for row in rows))
 
 
 if __name__ == "__main__":

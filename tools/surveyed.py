@@ -1608,14 +1608,16 @@ SOURCES = (
     _unets,
     _packaged,
     *SIGNALS,
-    _of_classes,
 )
 
 
-def networks() -> dict[str, Build]:
-    """Every network by its name, of the packages that are there."""
+def networks(guesses: bool = True) -> dict[str, Build]:
+    """Every network by its name, of the packages that are there.
+
+    With ``guesses``, whole packages' classes too, built by guesses from their arguments' names.
+    """
     found: dict[str, Build] = {}
-    for source in SOURCES:
+    for source in (*SOURCES, *([_of_classes] if guesses else [])):
         try:
             for name, build in source():
                 found.setdefault(name, build)
