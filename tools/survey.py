@@ -33,6 +33,7 @@ import importlib
 import json
 import random
 import resource
+import signal
 import time
 import traceback
 import warnings
@@ -60,6 +61,7 @@ _LIMIT = 1e-9
 _COARSE = 1e-5
 _FAULTS = ("wrong", "spoilt", "traceback")
 _BYTES = 10 * 2**30
+_PATIENCE = 30  # seconds of waiting for one of computing
 
 Told = Callable[[str], None]
 
@@ -397,35 +399,44 @@ def _brief(error: BaseException) -> str:
 
 
 def _in_a_process(name: str, build: Build, options: argparse.Namespace) -> dict[str, Any]:
-    """One network in a process of its own, which has the packages already."""
-    started = time.monotonic()
-    ours, theirs = get_context("fork").Pipe(duplex=False)
-    process = get_context("fork").Process(target=_told, args=(build, options.more, theirs))
+    """One network in a process of its own, which has the packages already.
+
+    Its time is that of its processor, so that other work on the machine makes none too slow.
+    """
+    context = get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    limit = int(options.seconds)
+    process = context.Process(target=_child, args=(build, options.more, limit, theirs))
     process.start()
     theirs.close()
+    latest = time.monotonic() + _PATIENCE * limit
+    row = {"name": name, "kind": "too slow", "seconds": float(limit)}
     step = "starting"
-    kind, why = "too slow", ""
     try:
-        while ours.poll(max(0.0, started + options.seconds - time.monotonic())):
+        while ours.poll(max(0.0, latest - time.monotonic())):
             message = ours.recv()
-            if isinstance(message, tuple):
-                kind, why = message
-                break
+            if isinstance(message, dict):
+                return {**row, **message}
             step = message
-        else:
-            why = f"more than {options.seconds:.0f} s, when {step}"
-            kind = "not built" if step in ("starting", "building") else kind
+        row["why"] = f"waits, when {step}"
     except EOFError:
-        kind, why = "traceback", f"the process died, when {step}"
-    process.kill()
-    process.join()
-    return {"name": name, "kind": kind, "why": why, "seconds": time.monotonic() - started}
+        process.join()
+        slow = process.exitcode in (-signal.SIGXCPU, -signal.SIGKILL)
+        row["why"] = f"more than {limit} s, when {step}" if slow else f"died, when {step}"
+        row["kind"] = "too slow" if slow else "traceback"
+    finally:
+        process.kill()
+        process.join()
+    return {**row, "kind": "not built"} if step in ("starting", "building") else row
 
 
-def _told(build: Build, more: bool, to: Connection) -> None:
+def _child(build: Build, more: bool, seconds: int, to: Connection) -> None:
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
-    to.send(attempt(build, more, to.send))
+    used = int(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, used + seconds + 1))
+    kind, why = attempt(build, more, to.send)
+    to.send({"kind": kind, "why": why, "seconds": time.process_time() - used})
 
 
 def spread(names: Sequence[str], count: int, seed: int = 0) -> list[str]:
@@ -476,7 +487,7 @@ def main() -> int:
     )
     parser.add_argument("--sample", type=int, help="so many, evenly from the packages and in turn")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
-    parser.add_argument("--seconds", type=float, default=120, help="most for one network")
+    parser.add_argument("--seconds", type=float, default=120, help="most processor time a network")
     parser.add_argument("--more", action="store_true", help="other sizes, see, explain, fields")
     parser.add_argument("--list", action="store_true", help="print the names alone")
     parser.add_argument("--json", help="a file for the table, a line a network")
