@@ -20,7 +20,8 @@ its own, whose time and memory are limited:
 hooks; ``explain`` of three random units; the receptive field of a random unit against gradients.
 
 ``--sample N`` takes N of the networks, evenly from the packages and in turn, so that a run that is
-stopped early has tried some of each. The table at the end counts what came of each package.
+stopped early has tried some of each; ``--from M`` leaves out the first M of them. The table at the
+end counts what came of each package.
 
 The exit status is 1 if one was wrong, spoilt or ended in a traceback.
 """
@@ -148,7 +149,7 @@ def _run(net: nn.Module, image: Tensor, **options: Any) -> Any:
 
 def _run_and_compare(net: nn.Module, image: Tensor, truth: Any, band: int = 16) -> tuple[str, str]:
     found = _run(net, image, band=band)
-    return _compared(_leaves(found), _leaves(truth))
+    return compared(_leaves(found), _leaves(truth))
 
 
 def _checks(
@@ -204,7 +205,7 @@ def _region(net: nn.Module, image: Tensor, truth: Any, draw: random.Random) -> t
     found = _run(net, image, region=region)
     wanted = truth[(slice(None), slice(None), *(slice(*pair) for pair in region))]
     scale = max(1e-30, float(np.nanmax(np.abs(truth), initial=0.0)))
-    kind, why = _compared([np.asarray(found)], [wanted], scale)
+    kind, why = compared([np.asarray(found)], [wanted], scale)
     return kind, f"{region}: {why}"
 
 
@@ -320,13 +321,16 @@ def _enliven(net: nn.Module) -> None:
                 one.add_(torch.randn(one.shape, generator=generator, dtype=one.dtype) * 0.05)
 
 
-def _compared(found: list[Any], truth: list[Any], scale: float | None = None) -> tuple[str, str]:
+def compared(found: list[Any], truth: list[Any], scale: float | None = None) -> tuple[str, str]:
+    """Whether outputs are a network's, which have an axis of one image in front; how far off."""
     arrays = [np.asarray(one) for one in found]
-    wanted = [one[0] if one.ndim and one.shape[0] == 1 else one for one in truth]
-    if len(arrays) != len(wanted):
-        return "wrong", f"{len(arrays)} outputs for {len(wanted)}"
+    if len(arrays) != len(truth):
+        return "wrong", f"{len(arrays)} outputs for {len(truth)}"
     worst = 0.0
-    for one, other in zip(arrays, wanted, strict=True):
+    for one, whole in zip(arrays, truth, strict=True):
+        # a constant has no batch axis to leave out, though its first axis may have a length of 1
+        lone = whole.ndim and whole.shape[0] == 1 and one.shape != whole.shape
+        other = whole[0] if lone else whole
         if one.shape != other.shape:
             return "wrong", f"shape {one.shape} for {other.shape}"
         if other.size and not (np.isnan(other) == np.isnan(one)).all():
@@ -498,9 +502,9 @@ def main() -> int:
     known = networks(guesses=not options.named)
     wanted = options.only.split(",")
     names = [name for name in known if any(one in name for one in wanted)]
-    names = names[options.start :: options.every]
     if options.sample is not None:
         names = spread(names, options.sample)
+    names = names[options.start :: options.every]
     if options.list:
         print("\n".join(names))
         return 0

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from tools.surveyed_signals import SOURCES as SIGNALS
-from tools.surveyed_signals import Build, Made, named
+from tools.surveyed_signals import Build, Made, named, waves
 from torch import nn
 
 
@@ -869,7 +869,7 @@ def _transformers() -> Iterator[tuple[str, Build]]:
             (1, 640),
         ),
         "Wav2Vec2Features": (
-            lambda: (
+            lambda: waves(
                 t.Wav2Vec2Model(
                     t.Wav2Vec2Config(
                         hidden_size=32,
@@ -879,7 +879,7 @@ def _transformers() -> Iterator[tuple[str, Build]]:
                     )
                 ).feature_extractor
             ),
-            (4000,),
+            (1, 4000),
         ),
         "UnivNet": (
             lambda: t.SpeechT5HifiGan(
