@@ -203,9 +203,9 @@ def test_a_block_that_outweighs_what_an_output_sees_is_found(
         above, beside = above % 3, beside % 3
         value = 10 ** (1.6 * torch.rand(1, 1, height, width, generator=generator))
         rows, columns = height + 2 * above - 2, width + 2 * beside - 2
-        padding: list[Padded] = [(value, [above, beside])]
-        scales = [torch.ones(1)]
-        found.append(winograd._is_tame(padding, scales, rows, columns))
+        made = torch.empty(rows, columns, 1)
+        plane = winograd._Plane([value.permute(0, 2, 3, 1)[0]], (above, beside), made)
+        found.append(winograd._is_tame(plane, [torch.ones(1)]))
         weights = F.pad(value[0, 0], (beside, beside, above, above)).numpy()
         truth = True
         for y, x in np.ndindex(rows, columns):
@@ -293,7 +293,7 @@ def test_slices_of_a_volume_are_summed(
     outputs=st.integers(1, 9),
     size=st.tuples(st.integers(30, 50), st.integers(30, 50)),
     padding=st.tuples(st.integers(0, 5), st.integers(0, 5)),
-    dilation=st.integers(2, 3),
+    dilation=st.integers(2, 7),
     given_room=st.booleans(),
     compiled=st.sampled_from(WAYS),
 )
@@ -405,6 +405,38 @@ def test_an_interrupted_run_gives_the_same_bytes(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         eyeshot.run(net, tmp_path / "image.npy", cut, band=12, progress=killed_after(4))
     eyeshot.run(net, tmp_path / "image.npy", cut, band=12, resume=True)
+    assert cut.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_dilated_kernels_wait_for_rows_that_fill_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = [nn.Conv2d(3, 8, 3, 1, 6, 6), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 2, 2)]
+    net, image = enliven(nn.Sequential(*layers), noise(1, 3, 32, 32)), noise(3, 120, 40)
+    heights: list[int] = []
+
+    def never(planes: Sequence[winograd._Plane], *_: int) -> bool:
+        heights.append(sum(plane.made.shape[:2].numel() for plane in planes) // 40)
+        return False
+
+    monkeypatch.setattr(winograd, "_fits", never)
+    direct = eyeshot.run(net, image, band=8)
+    assert sorted(heights) == [8] * 15 + [24] * 5  # four rows of each of two phases, and of six
+    heights.clear()
+    eyeshot.run(net, image, band=2)  # which saves memory
+    assert max(heights) == 2
+
+    monkeypatch.setattr(winograd, "_fits", lambda *_: True)
+    np.save(tmp_path / "image.npy", image.numpy())
+    whole, cut = tmp_path / "whole.npy", tmp_path / "cut.npy"
+    eyeshot.run(net, tmp_path / "image.npy", whole, band=8)
+    found = np.load(whole)
+    assert not np.array_equal(found, direct)
+    assert np.abs(found - direct).max() <= 1e-5 * np.abs(direct).max()
+    with pytest.raises(Killed):
+        eyeshot.run(net, tmp_path / "image.npy", cut, band=8, progress=killed_after(7))
+    eyeshot.run(net, tmp_path / "image.npy", cut, band=8, resume=True)
     assert cut.read_bytes() == whole.read_bytes()
 
 

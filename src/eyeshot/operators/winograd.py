@@ -47,10 +47,15 @@ LEAST_CHANNELS_COMPILED = 32
 """The same with compiled transforms."""
 LEAST_POSITIONS = 4096
 """Of the whole output; for fewer the transform of the weights does not pay."""
-_MOST_DILATION = 2
-"""With more, a band has too few rows for blocks of rows that lie so far apart."""
+_MOST_DILATION = 24
+"""With more, an image has too few rows and columns for blocks of those that lie so far apart."""
 _MOST_WASTE = 1.3
-"""The most computed positions for each requested one: blocks reach beyond odd sizes."""
+"""The most computed positions for each requested one, with few channels: blocks reach beyond odd
+sizes."""
+_TRANSFORMS = 90
+"""The products that a position's transforms cost as much time as, for each channel."""
+_SURELY = 0.8
+"""The share of the computed gain that is relied on."""
 _LARGEST = 1e30
 """Of the input: sums of several must not overflow."""
 _CONTRAST = 10.0
@@ -136,6 +141,13 @@ def is_winograd(node: Node) -> bool:
     return isinstance(node.params, ConvolutionParams) and node.params.method == METHOD
 
 
+def rows_together(node: Node) -> int:
+    """The rows of a node's outputs that fill blocks: a dilated kernel's lie far apart."""
+    if not is_winograd(node) or node.params.dilation[0] == 1:
+        return 1
+    return _ROWS * int(node.params.dilation[0])
+
+
 def rounding(graph: Graph) -> str:
     """What else decides how a graph's sums are rounded, and which are computed this way."""
     return ", compiled transforms" if uses_winograd(graph) and is_compiled() else ""
@@ -198,7 +210,7 @@ def _room_for(node: Node, graph: Graph) -> int:
     """Numbers in the memory of one call, for its blocks in any arrangement."""
     planes = [plane for one in _weights(node, graph) for plane in _planes(one)]
     channels, outputs = sum(one.shape[1] for one in planes), node.params.out_channels
-    return sum(_sizes(_most_blocks(channels, outputs), 1, channels, outputs))
+    return sum(_sizes(_most_blocks(channels, outputs), channels, outputs))
 
 
 def _most_blocks(channels: int, outputs: int) -> int:
@@ -206,13 +218,12 @@ def _most_blocks(channels: int, outputs: int) -> int:
     return max(_LEAST_BLOCKS, _CACHE // (4 * PRODUCTS * (channels + outputs)))
 
 
-def _sizes(high: int, wide: int, channels: int, outputs: int) -> tuple[int, ...]:
+def _sizes(blocks: int, channels: int, outputs: int) -> tuple[int, ...]:
     """Numbers of blocks, of their products, and of what is between the steps of a transform."""
-    blocks, line = high * wide, high * (_COLUMNS * wide + 2)
     return (
         PRODUCTS * blocks * channels,
         PRODUCTS * blocks * outputs,
-        max((_TALL + 2) * line * channels, 32 * blocks * outputs),
+        max((_TALL + 2) * _WIDE * blocks * channels, 32 * blocks * outputs),
     )
 
 
@@ -233,188 +244,178 @@ def winograd_convolver(
     not fit.
     """
     kernel = _KERNELS.get(_key(weights)) or _Kernel(weights)
-    if weights[0].ndim == 5:
-        return _or_direct(_by_slices(weights, bias, relu, kernel), direct)
-    if dilation > 1:
-        return _or_direct(_by_phases(weights, bias, relu, kernel, dilation), direct)
-    return _by_blocks(weights, bias, relu, direct, kernel)
+    outputs, volume = weights[0].shape[0], weights[0].ndim == 5
+    depth = weights[0].shape[2]
+    own = [plane for weight in weights for plane in _planes(weight)]
+    convolve = _over_planes(own, bias, relu, kernel)
+    format_ = torch.channels_last_3d if volume else torch.channels_last
 
-
-class _Unsuitable(Exception):
-    """A part that the transforms do not suit."""
-
-
-def _unsuitable(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
-    raise _Unsuitable
-
-
-def _or_direct(compute: Convolver, direct: Convolver) -> Convolver:
-    """What is computed in parts; the direct sum, if a part does not suit."""
-
-    def either(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
-        if values[0][0].shape[0] != 1:
+    def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
+        (value, padding), *_ = values
+        apart = (depth - 1, 2, 2) if volume else (2 * dilation, 2 * dilation)
+        sides = zip(value.shape[2:], padding, apart, strict=True)
+        shape = (1, outputs, *(n + 2 * p - lost for n, p, lost in sides))
+        if value.shape[0] != 1 or any(one.dtype != torch.float32 for one, _ in values):
             return direct(values, room)
-        try:
-            return compute(values, room)
-        except _Unsuitable:
-            return direct(values, room)
+        # Rows and columns may lie apart.
+        if room is None or 1 not in (room.stride(1), outputs):
+            room = torch.empty(shape, memory_format=format_)
+        split = _slices(values, room, depth) if volume else _phases(values, room, dilation)
+        return room if convolve(split) else direct(values, room)
 
-    return either
+    return compute
 
 
-def _by_phases(
-    weights: Sequence[torch.Tensor],
-    bias: torch.Tensor | None,
-    relu: bool,
-    kernel: _Kernel,
-    dilation: int,
-) -> Convolver:
+@dataclass(frozen=True)
+class _Plane:
+    """An image of a call.
+
+    Attributes:
+        images: the pixels (H, W, C) of each value.
+        before: how many rows and columns of zeros are to be put before them.
+        made: (H, W, O), where its outputs go.
+    """
+
+    images: Sequence[torch.Tensor]
+    before: tuple[int, int]
+    made: torch.Tensor
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """Rows and columns of blocks."""
+        return -(-self.made.shape[0] // _ROWS), -(-self.made.shape[1] // _COLUMNS)
+
+
+def _phases(values: Sequence[Padded], result: torch.Tensor, dilation: int) -> list[_Plane]:
     """A dilated kernel: the outputs of each phase, of rows and columns that far apart, together."""
-    outputs = weights[0].shape[0]
-    convolve = _by_blocks(weights, bias, relu, _unsuitable, kernel)
-
-    def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
-        images = [
-            F.pad(value, (beside, beside, above, above)) if above or beside else value
-            for value, (above, beside) in values
-        ]
-        height, width = (n - 2 * dilation for n in images[0].shape[2:])
-        result = _in_room(room, (1, outputs, height, width), torch.channels_last)
-        for top, left in itertools.product(range(min(dilation, height)), range(dilation)):
-            parts = [(one[:, :, top::dilation, left::dilation], [0, 0]) for one in images]
-            convolve(parts, result[:, :, top::dilation, left::dilation])
-        return result
-
-    return compute
+    padding = values[0][1]
+    images = [_pixels(value) for value, _ in values]
+    made, planes = _pixels(result), []
+    for phase in itertools.product(range(dilation), range(dilation)):
+        begin = [place - side for place, side in zip(phase, padding, strict=True)]
+        above, beside = (max(0, -(first // dilation)) for first in begin)
+        top, left = begin[0] + above * dilation, begin[1] + beside * dilation
+        parts = [one[top::dilation, left::dilation] for one in images]
+        room = made[phase[0] :: dilation, phase[1] :: dilation]
+        if room.shape[0] and room.shape[1]:
+            planes.append(_Plane(parts, (above, beside), room))
+    return planes
 
 
-def _by_slices(
-    weights: Sequence[torch.Tensor],
-    bias: torch.Tensor | None,
-    relu: bool,
-    kernel: _Kernel,
-) -> Convolver:
+def _slices(values: Sequence[Padded], result: torch.Tensor, depth: int) -> list[_Plane]:
     """Over three axes: each output slice is the sum of convolutions of the slices it covers."""
-    depth, outputs = weights[0].shape[2], weights[0].shape[0]
-    planes = [plane for weight in weights for plane in _planes(weight)]
-    convolve = _by_blocks(planes, bias, relu, _unsuitable, kernel)
-
-    def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
-        stacks = [
-            F.pad(value, (0, 0, 0, 0, front, front)) if front else value
-            for value, (front, *_) in values
-        ]
-        beside = [padding[1:] for _, padding in values]
-        count = stacks[0].shape[2] - depth + 1
-        height, width = (n + 2 * p - 2 for n, p in zip(stacks[0].shape[3:], beside[0], strict=True))
-        result = _in_room(room, (1, outputs, count, height, width), torch.channels_last_3d)
-        for place in range(count):
-            covered = [
-                (stack[:, :, place + tap], pads)
-                for stack, pads in zip(stacks, beside, strict=True)
-                for tap in range(depth)
-            ]
-            convolve(covered, result[:, :, place])
-        return result
-
-    return compute
+    padding = values[0][1]
+    stacks = [value.permute(0, 2, 3, 4, 1)[0] for value, _ in values]
+    if padding[0]:
+        stacks = [F.pad(one, (*(0, 0) * 3, padding[0], padding[0])) for one in stacks]
+    made = result.permute(0, 2, 3, 4, 1)[0]
+    return [
+        _Plane(
+            [stack[place + tap] for stack in stacks for tap in range(depth)],
+            (padding[1], padding[2]),
+            made[place],
+        )
+        for place in range(made.shape[0])
+    ]
 
 
-def _in_room(
-    room: torch.Tensor | None, shape: tuple[int, ...], format_: torch.memory_format
-) -> torch.Tensor:
-    """The memory given, if it lies as the format says; else new memory."""
-    if room is not None and room.is_contiguous(memory_format=format_):
-        return room
-    return torch.empty(shape, memory_format=format_)
+Piece = tuple[int, Interval, Interval]
+"""The number of a plane, and rows and columns of its blocks."""
 
 
-def _by_blocks(
-    weights: Sequence[torch.Tensor],
-    bias: torch.Tensor | None,
-    relu: bool,
-    direct: Convolver,
-    kernel: _Kernel,
-) -> Convolver:
-    """Over two axes."""
+def _over_planes(
+    weights: Sequence[torch.Tensor], bias: torch.Tensor | None, relu: bool, kernel: _Kernel
+) -> Callable[[Sequence[_Plane]], bool]:
+    """Computes planes, whose blocks are multiplied together; False if one does not suit."""
     outputs, channels = weights[0].shape[0], [weight.shape[1] for weight in weights]
     shift = None if bias is None else _shift(bias)
     rooms, scales = _shared_rooms(), [_scale(weight) for weight in weights]
 
-    def compute(values: Sequence[Padded], room: torch.Tensor | None) -> torch.Tensor:
-        (value, padding), *_ = values
-        height, width = (n + 2 * p - 2 for n, p in zip(value.shape[2:], padding, strict=True))
-        if (
-            value.shape[0] != 1
-            or any(one.dtype != torch.float32 for one, _ in values)
-            or not _fits(height, width)
-            or not _is_tame(values, scales, height, width)
-        ):
-            return direct(values, room)
-        # Rows and columns may lie apart.
-        fits = room is not None and 1 in (room.stride(1), room.shape[1])
-        result = room if room is not None and fits else _empty(outputs, height, width)
-        down, across = -(-height // _ROWS), -(-width // _COLUMNS)
-        most, total = _most_blocks(sum(channels), outputs), down * across
+    def compute(planes: Sequence[_Plane]) -> bool:
+        if not _fits(planes, sum(channels), outputs):
+            return False
+        if not all(_is_tame(plane, scales) for plane in planes):
+            return False
+        most, total = _most_blocks(sum(channels), outputs), _count(planes)
         apart = is_compiled() and total >= _LEAST_SHARED * torch.get_num_threads()
         if apart:
             most = min(most, -(-total // torch.get_num_threads()))
-        wide = _even(across, most)
-        high = _even(down, max(1, most // wide))
-        made = result.permute(0, 2, 3, 1)[0]
+        batches = list(_batches(planes, most))
+        size = max(sum(len(rows) * len(columns) for _, rows, columns in one) for one in batches)
         make = _CompiledBlocks if is_compiled() else _Blocks
 
-        def work(pieces: Iterator[tuple[Interval, Interval]]) -> None:
+        def work(batches: Iterator[list[Piece]]) -> None:
             with rooms.borrowed() as memory:
-                blocks = make(memory, high, wide, channels, outputs)
-                images = [blocks.image(one, pads, _ROWS * down - height) for one, pads in values]
-                for rows, columns in pieces:
-                    top, left = rows.hi - high, columns.hi - wide
-                    for i, image in enumerate(images):
-                        blocks.transform(i, image, _ROWS * top, _COLUMNS * left)
-                    blocks.multiply(kernel, shift)
-                    blocks.scatter(made, rows, columns, relu)
+                blocks = make(memory, size, channels, outputs)
+                for batch in batches:
+                    blocks.compute(planes, batch, kernel, shift, relu)
 
-        pieces = list(itertools.product(_pieces(down, high), _pieces(across, wide)))
         if apart:
-            compiled().share(work, pieces)
+            compiled().share(work, batches)
         else:
-            work(iter(pieces))
-        return result
+            work(iter(batches))
+        return True
 
     return compute
 
 
+def _count(planes: Sequence[_Plane]) -> int:
+    """Blocks of all planes."""
+    return sum(math.prod(plane.blocks) for plane in planes)
+
+
+def _batches(planes: Sequence[_Plane], most: int) -> Iterator[list[Piece]]:
+    """The pieces of all planes, in as few batches of at most so many blocks as possible."""
+    pieces: list[Piece] = []
+    for number, plane in enumerate(planes):
+        down, across = plane.blocks
+        wide = _even(across, most)
+        high = _even(down, max(1, most // wide))
+        cut = itertools.product(_pieces(down, high), _pieces(across, wide))
+        pieces += [(number, rows, columns) for rows, columns in cut]
+    sizes = [len(rows) * len(columns) for _, rows, columns in pieces]
+    # A batch that has no room for the largest piece is as full as it needs to be.
+    most = min(most, _even(sum(sizes), most) + max(sizes) - 1)
+    first, filled = 0, 0
+    for i, size in enumerate(sizes):
+        if filled + size > most:
+            yield pieces[first:i]
+            first, filled = i, 0
+        filled += size
+    yield pieces[first:]
+
+
 def _even(count: int, most: int) -> int:
-    """The size of equal pieces of at most ``most``, as few as possible; the last has less."""
+    """The size of equal pieces of at most ``most``, as few as possible; the last may be smaller."""
     return -(-count // -(-count // most))
 
 
 def _pieces(count: int, piece: int) -> list[Interval]:
-    """Pieces of a size; the last has the end of that size of which the rest is done before."""
+    """Pieces of a size; the last may be smaller."""
     return [Interval(start, min(start + piece, count)) for start in range(0, count, piece)]
 
 
-def _fits(height: int, width: int) -> bool:
-    if height < 1 or width < 1:
-        return False
-    blocks = -(-height // _ROWS) * -(-width // _COLUMNS)
-    return blocks * _ROWS * _COLUMNS <= _MOST_WASTE * height * width
+def _fits(planes: Sequence[_Plane], channels: int, outputs: int) -> bool:
+    """Whether blocks reach so little beyond the planes that they are faster than the direct sum."""
+    requested = sum(plane.made.shape[0] * plane.made.shape[1] for plane in planes)
+    products = channels * outputs
+    gain = 9 * products / (3 * products + _TRANSFORMS * (channels + outputs))
+    computed = _count(planes) * _ROWS * _COLUMNS
+    return 0 < computed <= max(_MOST_WASTE, _SURELY * gain) * requested
 
 
-def _is_tame(
-    values: Sequence[Padded], scales: Sequence[torch.Tensor], height: int, width: int
-) -> bool:
+def _is_tame(plane: _Plane, scales: Sequence[torch.Tensor]) -> bool:
     """Whether the numbers are finite, and the inputs of each block weigh about the same.
 
     An input pixel weighs as much as its channels can give to an output, added up.
     """
-    down, across = -(-height // _ROWS), -(-width // _COLUMNS)
+    (above, beside), (down, across) = plane.before, plane.blocks
+    height, width, _ = plane.made.shape
     total = torch.zeros(_ROWS * down + 2, _COLUMNS * across + 2)
     fine = True
-    for (value, (above, beside)), scale in zip(values, scales, strict=True):
-        pixels = _pixels(value)
+    for pixels, scale in zip(plane.images, scales, strict=True):
         part = total[above:, beside:][: pixels.shape[0], : pixels.shape[1]]
+        pixels = pixels[: part.shape[0], : part.shape[1]]
         if is_compiled():
             fine &= compiled().weigh(_with_channels_last(pixels), scale, part)
         else:
@@ -445,10 +446,6 @@ def _with_channels_last(pixels: torch.Tensor) -> torch.Tensor:
 def _scale(weight: torch.Tensor) -> torch.Tensor:
     """(C,): the most that a 1 in each channel can give to an output."""
     return weight.detach().abs().sum((2, 3)).amax(0)
-
-
-def _empty(channels: int, height: int, width: int) -> torch.Tensor:
-    return torch.empty((1, channels, height, width), memory_format=torch.channels_last)
 
 
 def _shift(bias: torch.Tensor) -> torch.Tensor:
@@ -500,112 +497,114 @@ def transformed_weights(weights: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 class _Blocks:
-    """Blocks of a part of an image: transformed, multiplied, and transformed back, in one memory.
+    """Blocks of parts of planes: transformed, multiplied, and transformed back, in one memory.
 
-    Values are (…, rows of blocks, columns of blocks, channels).
+    Blocks are (…, 6, 4, channels), those of one piece after those of another.
     """
 
-    def __init__(
-        self, memory: _Memory, high: int, wide: int, channels: Sequence[int], outputs: int
-    ) -> None:
-        """``channels``: of each value."""
-        self._high, self._wide, self._outputs = high, wide, outputs
-        blocks, _, temporary = _sizes(high, wide, sum(channels), outputs)
+    def __init__(self, memory: _Memory, size: int, channels: Sequence[int], outputs: int) -> None:
+        """``size``: the most blocks; ``channels``: of each value."""
+        self._size, self._outputs = size, outputs
+        self._ends = list(itertools.accumulate(channels, initial=0))
+        blocks, _, temporary = _sizes(size, sum(channels), outputs)
         whole, self._temporary = memory.split((blocks, temporary))
-        self._blocks = whole.view(high, wide, _TALL, _WIDE, -1)
-        self._parts = torch.split(self._blocks, list(channels), dim=-1)
-        self._products = _NONE
+        self._blocks = whole.view(size, _TALL, _WIDE, -1)
 
-    def image(self, value: torch.Tensor, padding: Sequence[int], below: int) -> _Image:
-        """A value (1, C, H, W), with rows of zeros at both ends."""
-        rows, above = _pixels(value), padding[0]
-        if above or below:
-            rows = F.pad(rows, (0, 0, 0, 0, above, above + below))
-        return _Image(rows.contiguous(), 0, padding[1])
+    def compute(
+        self,
+        planes: Sequence[_Plane],
+        pieces: Sequence[Piece],
+        kernel: _Kernel,
+        shift: torch.Tensor | None,
+        relu: bool,
+    ) -> None:
+        """Write the outputs of some pieces, all of whose blocks are multiplied together."""
+        shapes = [(len(rows), len(columns)) for _, rows, columns in pieces]
+        begin = list(itertools.accumulate(map(math.prod, shapes), initial=0))
+        for (number, rows, columns), shape, first in zip(pieces, shapes, begin, strict=False):
+            (above, beside), images = planes[number].before, planes[number].images
+            corner = (_ROWS * rows.lo - above, _COLUMNS * columns.lo - beside)
+            own = _of_piece(self._blocks, first, shape)
+            for pixels, lo, hi in zip(images, self._ends, self._ends[1:], strict=False):
+                self.transform(pixels, corner, own[..., lo:hi])
+        products = self._multiply(kernel, shift)
+        for (number, rows, columns), shape, first in zip(pieces, shapes, begin, strict=False):
+            room = planes[number].made[_ROWS * rows.lo : _ROWS * rows.hi]
+            room = room[:, _COLUMNS * columns.lo : _COLUMNS * columns.hi]
+            self.scatter(_of_piece(products, first, shape), room, relu)
 
-    def transform(self, i: int, image: _Image, top: int, left: int) -> None:
-        """Bᵀ d B of the blocks of value i whose outputs begin at ``top`` and ``left``."""
-        high, wide, channels = self._high, self._wide, image.pixels.shape[2]
-        rows, left = image.pixels[top : top + _ROWS * high + 2], left - image.beside
-        span = _COLUMNS * wide + 2
-        lines, rest = _cut_off(self._temporary, (_TALL, high, span, channels))
-        pair, rest = _cut_off(rest, (2, high, span, channels))
-        lo, hi = max(0, left), max(0, min(rows.shape[1], left + span))
-        inside = slice(lo - left, hi - left)
-        for empty in (lines[:, :, : inside.start], lines[:, :, inside.stop :]):
-            empty.zero_()
+    def transform(self, pixels: torch.Tensor, corner: tuple[int, int], out: torch.Tensor) -> None:
+        """Bᵀ d B of blocks (high, wide, 6, 4, C), the first of which begins at a corner of pixels.
+
+        What lies outside of them is zero.
+        """
+        high, wide, *_, channels = out.shape
+        sides = zip(corner, (_ROWS * high + 2, _COLUMNS * wide + 2), pixels.shape, strict=False)
+        around = [n for lo, n, end in sides for n in _reach(lo, n, end)]
+        (top, above, low, below), (left, beside, right, behind) = around[:4], around[4:]
+        rows = F.pad(pixels[top:low, left:right], (0, 0, beside, behind, above, below))
+        lines, rest = _cut_off(self._temporary, (_TALL, high, rows.shape[1], channels))
+        pair, _ = _cut_off(rest, (2, high, rows.shape[1], channels))
         last = _ROWS * (high - 1) + 1
-        read = [rows[i : i + last : _ROWS, lo:hi] for i in range(_TALL)]
-        _six(read, lines[:, :, inside], pair[:, :, inside])
+        _six([rows[i : i + last : _ROWS] for i in range(_TALL)], lines, pair)
         across = _COLUMNS * (wide - 1) + 1
-        _four(
-            [lines[:, :, j : j + across : _COLUMNS] for j in range(_WIDE)],
-            self._parts[i].permute(3, 2, 0, 1, 4),
-        )
+        read = [lines[:, :, j : j + across : _COLUMNS] for j in range(_WIDE)]
+        _four(read, out.permute(3, 2, 0, 1, 4))
 
-    def multiply(self, kernel: _Kernel, shift: torch.Tensor | None) -> None:
-        """The products with a kernel, and the bias."""
+    def _multiply(self, kernel: _Kernel, shift: torch.Tensor | None) -> torch.Tensor:
+        """The products with a kernel, and the bias.
+
+        A smaller batch is multiplied with what an earlier one has left, so that oneDNN meets one
+        size.
+        """
         convolve: Any = torch.ops.mkldnn._convolution_pointwise
-        high, wide = self._high, self._wide
-        blocks = self._blocks.view(1, 1, high * wide, -1).permute(0, 3, 1, 2)
+        blocks = self._blocks.view(1, 1, self._size, -1).permute(0, 3, 1, 2)
         settings: tuple[Any, ...] = ([0, 0], [1, 1], [1, 1], PRODUCTS, "none", [], "")
-        made = convolve(blocks, kernel.laid_out(high * wide), shift, *settings)
-        self._products = made.permute(0, 2, 3, 1).view(high, wide, _TALL, _WIDE, -1)
-
-    def _product_array(self) -> torch.Tensor:
-        """The products, whose memory the next ones can use."""
-        products, self._products = self._products, _NONE
+        made = convolve(blocks, kernel.laid_out(self._size), shift, *settings)
+        products: torch.Tensor = made.permute(0, 2, 3, 1).view(self._size, _TALL, _WIDE, -1)
         return products
 
-    def scatter(self, made: torch.Tensor, rows: Interval, columns: Interval, relu: bool) -> None:
-        """Write Aᵀ M A to the outputs of some rows and columns of blocks, the last of the piece."""
-        high, wide, outputs = self._high, self._wide, self._outputs
+    def scatter(self, products: torch.Tensor, room: torch.Tensor, relu: bool) -> None:
+        """Write Aᵀ M A of blocks (high, wide, 6, 4, O) to pixels (H, W, O), cut to these."""
+        high, wide, *_, outputs = products.shape
         lines, rest = _cut_off(self._temporary, (_ROWS, _WIDE, high, wide, outputs))
         pair, rest = _cut_off(rest, (2, _WIDE, high, wide, outputs))
-        _four_back(self._product_array().permute(2, 3, 0, 1, 4), lines, pair)
-        room = _outputs(made, rows, columns)
-        whole = room.shape[0] == _ROWS * high and room.shape[1] == _COLUMNS * wide
-        full = room if whole else _cut_off(rest, (_ROWS * high, _COLUMNS * wide, outputs))[0]
+        _four_back(products.permute(2, 3, 0, 1, 4), lines, pair)
+        full, _ = _cut_off(rest, (_ROWS * high, _COLUMNS * wide, outputs))
         split = full.view(high, _ROWS, wide, _COLUMNS, outputs)
         _two_back(lines.transpose(0, 1), split.permute(3, 1, 0, 2, 4))
         if relu:
             full.relu_()
-        if not whole:
-            top, left = _ROWS * (high - len(rows)), _COLUMNS * (wide - len(columns))
-            room.copy_(full[top:, left:][: room.shape[0], : room.shape[1]])
+        room.copy_(full[: room.shape[0], : room.shape[1]])
 
 
 class _CompiledBlocks(_Blocks):
     """The same numbers from transforms that :mod:`winograd_compiled` has compiled."""
 
-    def image(self, value: torch.Tensor, padding: Sequence[int], below: int) -> _Image:
-        """A value (1, C, H, W); what lies outside of it reads as zeros."""
-        return _Image(_with_channels_last(_pixels(value)), *padding)
+    def transform(self, pixels: torch.Tensor, corner: tuple[int, int], out: torch.Tensor) -> None:
+        """Bᵀ d B of blocks (high, wide, 6, 4, C), the first of which begins at a corner of pixels.
 
-    def transform(self, i: int, image: _Image, top: int, left: int) -> None:
-        """Bᵀ d B of the blocks of value i whose outputs begin at ``top`` and ``left``."""
-        corner = (top - image.above, left - image.beside)
-        compiled().transform(image.pixels, corner, self._parts[i], self._temporary)
+        What lies outside of them is zero.
+        """
+        compiled().transform(_with_channels_last(pixels), corner, out, self._temporary)
 
-    def scatter(self, made: torch.Tensor, rows: Interval, columns: Interval, relu: bool) -> None:
-        """Write Aᵀ M A to the outputs of some rows and columns of blocks, the last of the piece."""
-        corner = (_ROWS * (len(rows) - self._high), _COLUMNS * (len(columns) - self._wide))
-        room, products = _outputs(made, rows, columns), self._product_array()
-        compiled().scatter(products, room, corner, relu, self._temporary)
+    def scatter(self, products: torch.Tensor, room: torch.Tensor, relu: bool) -> None:
+        """Write Aᵀ M A of blocks (high, wide, 6, 4, O) to pixels (H, W, O), cut to these."""
+        compiled().scatter(products, room, (0, 0), relu, self._temporary)
 
 
-def _outputs(made: torch.Tensor, rows: Interval, columns: Interval) -> torch.Tensor:
-    """The outputs (rows, columns, channels) of blocks, cut to those that there are."""
-    return made[_ROWS * rows.lo : _ROWS * rows.hi, _COLUMNS * columns.lo : _COLUMNS * columns.hi]
+def _of_piece(blocks: torch.Tensor, first: int, shape: tuple[int, int]) -> torch.Tensor:
+    """(high, wide, 6, 4, …) of blocks (n, 6, 4, …)."""
+    return blocks[first : first + math.prod(shape)].view(*shape, *blocks.shape[1:])
 
 
-@dataclass(frozen=True)
-class _Image:
-    """Pixels (H, W, C), and how many rows and columns of zeros are still to be put before them."""
-
-    pixels: torch.Tensor
-    above: int
-    beside: int
+def _reach(lo: int, count: int, end: int) -> tuple[int, int, int, int]:
+    """Of ``count`` places from ``lo`` on: the first inside 0 … end, how many are before it, the end
+    of those inside, and how many are behind."""
+    first, last = min(max(0, lo), end), min(max(0, lo + count), end)
+    first = min(first, last)
+    before = min(count, max(0, -lo))
+    return first, before, last, count - before - (last - first)
 
 
 def _pixels(value: torch.Tensor) -> torch.Tensor:

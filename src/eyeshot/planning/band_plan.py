@@ -23,7 +23,6 @@ from eyeshot.findings.wording import counted, scaled
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.language import mark, tr
-from eyeshot.operators.winograd import is_winograd
 from eyeshot.planning.holding import BufferPlan, Costs, Holding, TooMuch, names_held_whole, stages
 from eyeshot.planning.recomputing import PER_BYTE_ON_DISK, choices, recompute
 from eyeshot.planning.schedule import Cut, itemsize, multiply_adds, row_numbers
@@ -427,8 +426,7 @@ def _band_heights(graph: Graph, strip: Strip, band: int | None, lowest: int) -> 
         share = len(box[0]) / max(1, rows)  # rows of this node for one row of the input
         widest = max(widest, int(row_numbers(node, box) * share) * itemsize(node))
         if node.is_convolution and len(box[0]) > _DEEP_ROWS:
-            apart = node.params.dilation[0] if is_winograd(node) else 1
-            deepest = min(deepest, share / apart)
+            deepest = min(deepest, share)
     deep = 1 << round(math.log2(_DEEP_ROWS / deepest))
     high = min(_MOST_BAND_BYTES // widest, max(_BAND_BYTES // widest, deep))
     columns = math.prod(map(len, strip.boxes[source][1:])) if source in strip.boxes else 1

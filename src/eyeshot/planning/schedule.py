@@ -26,9 +26,12 @@ from eyeshot.geometry import Region
 from eyeshot.geometry.tiles import hull, input_box
 from eyeshot.graph import Edge, Graph, Kind, Node
 from eyeshot.operators import effort
+from eyeshot.operators.winograd import rows_together
 
 ENDLESS = 1 << 40
 """The number of rows while the height is unknown, so that no border is near."""
+_LEAST_OF_A_BAND = 4
+"""Rows of a node in a band; in lower bands, which save memory, no node waits for more rows."""
 
 
 @dataclass(slots=True)
@@ -41,7 +44,8 @@ class Progress:
         size: rows of the whole map; None while the end is unknown.
         done: the next row to compute; all earlier rows of the box are computed.
         first_buffered: the first row that is still buffered.
-        most: rows to compute in one call.
+        most: the most rows to compute in one call.
+        least: the fewest, but for the last call.
         gathered: for a node that reduces all rows, the next row of its input to read.
         readers: its readers, each with its edge.
         gathers: whether it reduces all rows, so that rows pass and are not buffered.
@@ -62,6 +66,7 @@ class Progress:
     gathers: bool = field(init=False)
     at_once: bool = field(init=False)
     stale: bool = True
+    least: int = 1
 
     def __post_init__(self) -> None:
         edges = self.node.edges  # used at every step, and the same at every height
@@ -102,7 +107,10 @@ class Schedule:
                 known = not open_ended or node.dims[0] is None
                 size = node.extents[0] if known else None
                 most = ENDLESS if band is None else max(1, -(-band * node.extents[0] // rows))
-                self._all[node.name] = Progress(node, box, size, box[0].lo, box[0].lo, most)
+                least = rows_together(node) if _LEAST_OF_A_BAND <= most < ENDLESS else 1
+                self._all[node.name] = Progress(
+                    node, box, size, box[0].lo, box[0].lo, max(most, least), least=least
+                )
         for progress in self._all.values():
             for edge in progress.node.edges:
                 self._all[edge.source].readers.append((progress, edge))
@@ -127,6 +135,8 @@ class Schedule:
             source = self._all[edge.source]
             if source.done < source.end:  # otherwise all rows that are read of it are computed
                 target = min(target, edge.axes[0].ready(source.done, source.size))
+        if target - progress.done < min(progress.least, progress.end - progress.done):
+            return Interval(progress.done, progress.done)
         return Interval(progress.done, max(progress.done, target))
 
     def gatherable(self, progress: Progress) -> tuple[Interval, bool]:
