@@ -260,9 +260,22 @@ def test_gray_masks_in_several_channels_of_every_number_of_axes(
 
 
 def test_masks_of_objects_take_a_threshold(tmp_path: Path) -> None:
-    images.write(tmp_path / "first.png", 255 * np.eye(8, dtype=np.uint8))
-    with open_mask(tmp_path, colors=False, threshold=128) as found:
-        np.testing.assert_array_equal(found.read()[0], 255 * np.eye(8))
+    """Soft edges of one object are cut as those of a mask of all are."""
+    soft = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    images.write(tmp_path / "first.png", soft)
+    for threshold, least in ((0, 1), (128, 128)):
+        with open_mask(tmp_path, colors=False, threshold=threshold) as found:
+            np.testing.assert_array_equal(found.read()[0], np.where(soft >= least, 255, 0))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_gray_in_three_channels_reaches_the_same_threshold(tmp_path: Path, kind: type) -> None:
+    """0.299 + 0.587 + 0.114 is a little less than 1 in floats: 128 would not reach 128."""
+    gray = np.arange(256).reshape(16, 16)
+    np.save(tmp_path / "mask.npy", np.stack([gray] * 3).astype(kind))
+    for threshold in range(1, 256):
+        with open_mask(tmp_path / "mask.npy", colors=False, threshold=threshold) as found:
+            np.testing.assert_array_equal(found.read()[0] > 0, gray >= threshold)
 
 
 def test_a_mask_with_nan_is_not_cut(tmp_path: Path) -> None:

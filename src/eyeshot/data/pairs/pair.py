@@ -257,7 +257,9 @@ def _problem(mask: Seen, index: int, before: int, where: str) -> Problem:
 
 
 WHITE = 255
-_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+_THOUSANDTHS = np.array([299.0, 587.0, 114.0])
+"""Of gray, by color: ITU-R BT.601. Their sums are exact, those of 0.299, 0.587 and 0.114 are not:
+gray of 128 in three channels would be 127.99999999999999."""
 
 
 class Thresholded(Source):
@@ -281,8 +283,12 @@ class Thresholded(Source):
         samples = self._mask.read(*spans)
         if samples.dtype.kind == "f" and not np.isfinite(samples).all():
             raise Unfit(f"{self.name}: holds numbers that are not finite", cure="fill them")
-        gray = samples[0] if len(samples) < 3 else np.tensordot(_WEIGHTS, samples[:3], 1)
-        return np.where(gray >= self._threshold, WHITE, 0).astype(np.uint8)[np.newaxis]
+        if len(samples) < 3:
+            reached = samples[0] >= self._threshold
+        else:
+            gray = np.tensordot(_THOUSANDTHS, samples[:3].astype(np.float64), 1)
+            reached = gray >= self._threshold * 1000
+        return np.where(reached, WHITE, 0).astype(np.uint8)[np.newaxis]
 
     def identity(self) -> dict[str, Any]:
         """The mask's identity and the threshold."""
@@ -583,10 +589,10 @@ def open_mask(path: Path, *, colors: bool | None, threshold: int = 0, space: int
     and reading a pixel that is not gray raises BadFile. None leaves the channels as they are.
 
     With a ``threshold``, values from it on become 255 and all others 0. A folder of masks, one for
-    each object of a picture, is 255 wherever one of them is not 0.
+    each object of a picture, is 255 wherever one of them is: without a threshold, not 0.
     """
     if path.is_dir() and path.suffix.lower() != ".zarr":
-        return _open_objects(path)
+        return _open_objects(path, threshold)
     if threshold:
         return Thresholded(open_picture(path, space), threshold)
     mask = open_file(path, Selection(space=space, indices=not colors, offered=False))
@@ -594,13 +600,13 @@ def open_mask(path: Path, *, colors: bool | None, threshold: int = 0, space: int
     return SingleChannel(mask, _GRAY_CURE) if gray else mask
 
 
-def _open_objects(folder: Path) -> Source:
+def _open_objects(folder: Path, threshold: int) -> Source:
     """The union of the masks in a folder, in memory."""
     whole: NDArray[np.bool_] | None = None
     for path in visible(folder):
         if not is_picture(path):
             continue
-        with open_mask(path, colors=False) as mask:
+        with open_mask(path, colors=False, threshold=threshold) as mask:
             inside = mask.read()[0] > 0
         if whole is not None and whole.shape != inside.shape:
             raise BadFile(f"{path}: is {_times(inside.shape)}, and others {_times(whole.shape)}")
