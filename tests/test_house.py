@@ -156,6 +156,16 @@ def test_importing_eyeshot_does_not_import_torch() -> None:
     assert result.stdout.split() == ["False", "False"], result.stderr
 
 
+def test_no_module_imports_what_takes_a_third_of_a_second_and_few_need() -> None:
+    slow = ("sympy", "torch._dynamo", "torch.fx.experimental.symbolic_shapes")
+    for path in _modules():
+        for node in _tree(path).body:
+            if isinstance(node, ast.ImportFrom | ast.Import):
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                names += [alias.name for alias in node.names]
+                assert not set(names) & set(slow), f"{path}:{node.lineno}: import it late"
+
+
 def test_every_public_name_can_be_had() -> None:
     assert eyeshot.__all__ == sorted(eyeshot.__all__)
     for name in eyeshot.__all__:

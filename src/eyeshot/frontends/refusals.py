@@ -19,7 +19,6 @@ import torch
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.export.graph_signature import InputSpec
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.trials import nearest_accepted, runs_on_shapes, without_channels
@@ -37,7 +36,6 @@ _TRACED = re.compile(r'File "([^"]+)", line (\d+), in [^\n]*\n([^\n]*)')
 """A frame in the stack trace that torch.fx stores as text for each call."""
 _AT_ANY_SIZE = (NameError, ImportError, NotImplementedError, AttributeError, TypeError, KeyError)
 _ASSERTIONS = ("_assert", "_check", "_check_with", "handle_torch_function", "__torch_function__")
-_DATA_DEPENDENT = (GuardOnDataDependentSymNode, DataDependentOutputException)
 
 
 def check_module(net: Any) -> None:
@@ -257,11 +255,19 @@ def _cause(error: BaseException, code: str) -> tuple[str, str]:
         return "has packed quantized weights", "give the network from before quantization"
     if "numpy" in code or ".numpy()" in str(error):
         return "leaves torch for NumPy", "write it with torch functions"
-    if isinstance(error, _DATA_DEPENDENT):
+    if asks_for_values(error):
         return _by_values(code)
     if not code and isinstance(error, TypeError) and "argument" in fact:
         return fact, "give one size for each argument of forward"
     return fact, ""
+
+
+def asks_for_values(error: BaseException) -> bool:
+    """Whether the trace failed at code that depends on the values of a tensor."""
+    # Imported here, because torch loads SymPy with it: a third of a second for every command.
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+    return isinstance(error, (GuardOnDataDependentSymNode, DataDependentOutputException))
 
 
 def _by_values(code: str) -> tuple[str, str]:

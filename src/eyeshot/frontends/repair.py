@@ -21,16 +21,19 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
     DynamicOutputShapeException,
     UnsupportedFakeTensorException,
 )
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
 
 from eyeshot.frontends.agreement import compared_with_network
-from eyeshot.frontends.refusals import files_of, not_the_network, refuse_unreadable
+from eyeshot.frontends.refusals import (
+    asks_for_values,
+    files_of,
+    not_the_network,
+    refuse_unreadable,
+)
 from eyeshot.frontends.torch import Walk, checked_sizes, export, traced, training_layers
 from eyeshot.frontends.trials import nearest_accepted, without_channels
 from eyeshot.graph import Graph, Node, check
@@ -40,12 +43,7 @@ from eyeshot.operators.repaired import Mismatch, Problem, Repaired
 _MARK = "eyeshot_repair"
 # ArithmeticError: torch divides by zero for a map that has no positions.
 _FAILURES = (RuntimeError, ValueError, IndexError, AssertionError, ArithmeticError)
-_NOT_SHAPES = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    GuardOnDataDependentSymNode,
-    UnsupportedFakeTensorException,
-)
+_NOT_SHAPES = (DynamicOutputShapeException, UnsupportedFakeTensorException)
 
 _NO_NUMBERS = (".numpy()", "data is not allocated", "data pointer")
 """Parts of messages of errors that a tensor without memory raises, whatever its shape."""
@@ -95,7 +93,9 @@ def trace(net: torch.nn.Module, *sizes: Sequence[int]) -> tuple[Graph, list[Mism
 
 def _no_shape_mistake(error: Exception) -> bool:
     """Whether the trace failed for lack of values (data-dependent code, NumPy), not on shapes."""
-    return isinstance(error, _NOT_SHAPES) or any(mark in str(error) for mark in _NO_NUMBERS)
+    if isinstance(error, _NOT_SHAPES) or asks_for_values(error):
+        return True
+    return any(mark in str(error) for mark in _NO_NUMBERS)
 
 
 class _Watch(TorchFunctionMode):
