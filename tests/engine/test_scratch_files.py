@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import random
+import resource
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +30,7 @@ from eyeshot.engine.memory import (
     ScratchBuffer,
     ScratchFiles,
     ScratchSpace,
+    freed_memory_kept,
     give_back,
     parse_bytes,
     scratch_space,
@@ -353,6 +356,25 @@ def test_freed_memory_is_kept_if_there_is_room_for_the_gaps(
         calls.clear()
     with Allocation(None, predicted=100, gaps=40):
         assert not calls
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's alone; other systems keep their way"
+)
+def test_a_training_step_takes_the_blocks_of_the_step_before() -> None:
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(24 << 20)  # 96 MB, more than glibc keeps by itself
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    with pytest.raises(KeyError), freed_memory_kept():
+        first, second = faults(), faults()
+        raise KeyError
+    assert first > 40 > second
+    before = memory.resident()
+    last = faults(), faults()  # the system takes the blocks back, as before
+    assert min(last) > 40
+    assert memory.resident() < before + (24 << 20)
 
 
 def test_where_scratch_files_go(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from eyeshot.data import SOURCES, Data
 from eyeshot.data.pairs.layout import Layout
+from eyeshot.engine.memory import freed_memory_kept
 from eyeshot.errors import BadValue
 from eyeshot.runs import CONFIG, LAST, PROGRAM, Recipe, Run, RunConfig, load
 from eyeshot.training import checkpoint
@@ -196,7 +197,7 @@ def _train_one(
             progress.say(note)
     place = choose_folder(config) if out is None else out
     _check_place(place, config, asked.source, start, force)
-    with torch_state_restored():
+    with torch_state_restored(), freed_memory_kept():
         fabric = make_fabric(config.recipe)
         with hold(place) if fabric.is_global_zero else nullcontext():
             _run(
