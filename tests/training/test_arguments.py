@@ -78,8 +78,8 @@ def test_the_folder_of_mnist_is_called_as_it_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        (((64, 64),) * 3 + ((27, 27),) * 3, "a side of 27 pixels.*; cut it to 26, leave"),
-        (((64, 64),) * 3 + ((9, 9),) * 3, "a side of 9 pixels.*; leave it out"),
+        (((64, 64),) * 3 + ((27, 27),) * 3, "a side of 27.*; cut it to 26, leave"),
+        (((64, 64),) * 3 + ((9, 9),) * 3, "a side of 9.*; leave it out"),
     ],
 )
 def test_pictures_that_a_network_without_padding_cannot_take(

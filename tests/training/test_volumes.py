@@ -23,6 +23,9 @@ from eyeshot.cli import main
 from eyeshot.data import CropSampler, load_pairs
 from eyeshot.errors import BadFile, BadValue, EyeshotError
 from eyeshot.runs.inputs import SEEN_SIDE, prepare_input
+from eyeshot.training import OwnNet
+from eyeshot.training.configuration import Request, describe_pairs
+from eyeshot.training.progress import tell
 from tests.training.test_resume import Stop, StopAt, weights
 
 SIZES = [(12, 20, 24), (10, 24, 20), (12, 24, 24), (14, 20, 20), (12, 22, 20)]
@@ -366,6 +369,29 @@ def test_a_network_of_ones_own_learns_volumes_and_signals(
         assert actual.shape == whole.shape
         assert np.abs(actual - whole).max() <= 1e-5 * np.abs(whole).max()
     assert isinstance(eyeshot.evaluate(run), eyeshot.MaskEvaluation)
+
+
+def test_crops_of_a_network_that_sees_little(tmp_path: Path) -> None:
+    """They are no smaller than the data allow, and notes name samples and voxels."""
+    shapes = {3: (40, 48, 44), 1: (9000,)}
+    for dims, side in ((3, 32), (1, 4096)):
+        for number in range(3):
+            array = np.random.default_rng(number).integers(0, 255, shapes[dims], np.uint8)
+            write(tmp_path / str(dims) / "image" / f"{number}.npy", array)
+            write(tmp_path / str(dims) / "label" / f"{number}.npy", (array > 127).astype(np.uint8))
+        pairs = load_pairs(tmp_path / str(dims), dims=dims)
+        conv, norm = (nn.Conv3d, nn.InstanceNorm3d) if dims == 3 else (nn.Conv1d, nn.InstanceNorm1d)
+        own = OwnNet(nn.Sequential(conv(1, 2, 3, padding=1)))
+        asked = Request("segment", pairs, None, {}, {}, own=own, dims=dims)
+        assert describe_pairs(asked, pairs).size == (side,) * dims
+        wide = OwnNet(nn.Sequential(norm(1), conv(1, 2, 9, padding=4)))
+        asked = replace(asked, own=wide, crop=(12,) * dims)
+        notes = list(tell(describe_pairs(asked, pairs), pairs, wide))
+        one, points = ("volume", "voxels") if dims == 3 else ("signal", "samples")
+        assert any(f"depend on all of a {one}, or" in note for note in notes)
+        assert any(f"sees up to 4 {points} to each side" in note for note in notes)
+        assert any(note.startswith(f"one {one} is all") for note in notes)
+        assert not any("picture" in note for note in notes[-4:])
 
 
 def mistakes() -> Iterator[tuple[dict[str, Any], str]]:

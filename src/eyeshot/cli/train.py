@@ -109,9 +109,10 @@ Check = Annotated[
 Crop = Annotated[
     str | None,
     typer.Option(
-        metavar="HxW|DxHxW",
-        help="Crop size, height x width; default: large enough that half of each crop is free of "
-        "border effects.",
+        metavar="HxW|DxHxW|N",
+        help="Crop size: height x width of pictures, depth x height x width of volumes, the length "
+        "of signals; N is the same along each axis. Default: so large that half of each crop, of "
+        "volumes an eighth, is free of border effects.",
         rich_help_panel=_PAIRS,
     ),
 ]

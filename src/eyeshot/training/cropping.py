@@ -25,6 +25,9 @@ _MOST_BORDER = 4
 """The largest part of such a crop that is left out at each side: the side's length over this."""
 _VOLUME, _VOLUME_SIDE = 3, 0.5
 """The same share for a crop with three axes, along each side."""
+_LEAST_SIDE = {1: 4096, _VOLUME: 32}
+"""Of a crop of signals and of volumes, where they are so large. A network that sees a few samples
+would else learn from thousands of tiny crops a step, most of whose time goes into cutting them."""
 _LEAST_SHARE = 0.2
 """The share of all crops that must stay valid if crops are made smaller to share batches."""
 
@@ -45,9 +48,10 @@ def make_sampler(
 def choose_crop(
     geometry: NetGeometry, pairs: Pairs, asked: tuple[int, ...] | None
 ) -> tuple[int, ...]:
-    """Height and width of a crop: the requested size, or one of which half can be learned from.
+    """The sides of a crop: the requested ones, or such that half of it can be learned from.
 
-    Of a volume an eighth: half of it would take crops of many millions of voxels.
+    Of a volume an eighth: half of it would take crops of many millions of voxels. Crops of volumes
+    and signals have a least size, too.
 
     No larger than the smallest picture, so that crops of all pictures are of one size and share a
     batch; but where that would leave little to learn from, as large as there is a use for, and
@@ -58,7 +62,7 @@ def choose_crop(
     """
     if asked is not None:
         if min(asked) < 1:
-            raise BadValue(f"crop is {'×'.join(map(str, asked))}", cure="use 1 pixel or more")
+            raise BadValue(f"crop is {'×'.join(map(str, asked))}", cure="use 1 or more")
         if len(asked) != pairs.dims:
             raise BadValue(
                 f"crop is {'×'.join(map(str, asked))}, and the data has {pairs.dims} axes of space",
@@ -71,6 +75,8 @@ def choose_crop(
     side = max(1, math.ceil(least / output.alignment)) * output.alignment
     if not geometry.whole_fields:
         side = min(side, max(1, _LARGEST // output.alignment) * output.alignment)
+    usual = _LEAST_SIDE.get(pairs.dims, 1)
+    side = max(side, math.ceil(usual / output.alignment) * output.alignment)
     lengths = list(zip(*(pair.size for pair in pairs.train), strict=True))
     largest = tuple(min(side, max(along)) for along in lengths)
     common = tuple(min(side, *along) for along in lengths)
@@ -109,7 +115,7 @@ def _accepted(
         if below is None or (exactly and below != side):
             near = " or ".join(str(n) for n in (below, above) if n is not None)
             raise BadValue(
-                f"a crop with a side of {side} pixels, which the network does not take",
+                f"a crop with a side of {side}, which the network does not take",
                 cure=f"use {near}" if near else "use another crop",
             )
         found.append(below)
@@ -177,7 +183,7 @@ def check_pictures(config: RunConfig, pairs: Pairs, sizes: InputSizes) -> None:
                 below, _ = sizes.nearest(n, axis)
                 cut = "" if below is None else f"cut it to {below}, "
                 raise BadValue(
-                    f"{pair.image}: a side of {n} pixels, below the {crop} of a crop, and the "
+                    f"{pair.image}: a side of {n}, below the {crop} of a crop, and the "
                     "network takes no such size",
                     cure=f"{cut}leave it out" + (", or use --padding same" if bare else ""),
                 )
@@ -189,7 +195,7 @@ def check_pictures(config: RunConfig, pairs: Pairs, sizes: InputSizes) -> None:
             if below is None:
                 rule = f"takes none below {above}" if above else "takes no side near it"
                 raise BadValue(
-                    f"{pair.image}: a side of {n} pixels, and the network {rule}",
+                    f"{pair.image}: a side of {n}, and the network {rule}",
                     cure="leave it out"
                     + (", or use --padding same or less --depth" if bare else ""),
                 )

@@ -115,7 +115,7 @@ class TerminalProgress:
             batch, size = config.recipe.batch_size, "×".join(map(str, config.size))
             self.say(
                 f"{self.epochs} epochs of {steps_an_epoch} steps, each on {batch} crops of {size} "
-                + {1: "samples", 2: "pixels", 3: "voxels"}[len(config.size)]
+                + _WORDS_OF_DATA[len(config.size)][1]
             )
         for row in position.rows:
             self._print_row(row)
@@ -271,6 +271,12 @@ def _set(layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, sums: _Sums) -
     layer.running_var.copy_(variance.clamp(min=0))
 
 
+_PICTURE = 2  # axes of space
+_WORDS_OF_DATA = {
+    1: ("signal", "samples"),
+    _PICTURE: ("picture", "pixels"),
+    3: ("volume", "voxels"),
+}
 _WITH_ALPHA = 4
 _MANY_WEIGHTS = 10_000_000
 """More than a classifier of this kind can use: they sit in one linear layer behind large maps."""
@@ -320,15 +326,15 @@ def _tell_classes(config: RunConfig, data: Data, own: OwnNet | None) -> Iterator
 def _tell_pairs(config: RunConfig, pairs: Pairs, own: OwnNet | None) -> Iterator[str]:
     from eyeshot.evaluation.passes import tell_sizes  # brings the engine, not needed for classes
 
-    if pairs.channels == _WITH_ALPHA:
+    if pairs.channels == _WITH_ALPHA and pairs.dims == _PICTURE:
         yield (
             "the pictures have 4 channels, and all are learned from: if the fourth is alpha and "
             "not wanted, save them without it"
         )
     if len(pairs.validation) == 1:
         yield (
-            f"one picture is all that the network is judged by, {pairs.validation[0].name}: its "
-            "figures may not hold for others"
+            f"one {_WORDS_OF_DATA[pairs.dims][0]} is all that the network is judged by, "
+            f"{pairs.validation[0].name}: its figures may not hold for others"
         )
     if own is not None:
         yield from _tell_own(own, config, pairs)
@@ -338,17 +344,18 @@ def _tell_pairs(config: RunConfig, pairs: Pairs, own: OwnNet | None) -> Iterator
 def _tell_own(own: OwnNet, config: RunConfig, pairs: Pairs) -> Iterator[str]:
     """What crops cannot show a network of somebody's own."""
     geometry, layers = own.geometry, own.geometry.statistics
+    one, points = _WORDS_OF_DATA[len(config.size)]
     if layers:
         yield (
             f"{counted(len(layers), 'layer')} of {own.name} ({layers[0]}"
-            f"{', …' if len(layers) > 1 else ''}) depend on all of a picture, or on its size: a "
-            "crop gives them other numbers than the whole picture; large crops keep them near"
+            f"{', …' if len(layers) > 1 else ''}) depend on all of a {one}, or on its size: a "
+            f"crop gives them other numbers than the whole {one}; large crops keep them near"
         )
     border, whole = border_of(geometry, config.size), whole_border(geometry.output)
     larger = any(n > m for pair in pairs.train for n, m in zip(pair.size, config.size, strict=True))
     if border < whole and larger:
         yield (
-            f"an output of {own.name} sees up to {whole} pixels to each side, and of a crop "
+            f"an output of {own.name} sees up to {whole} {points} to each side, and of a crop "
             f"{border} are left out: what is next to them is learned from less than a whole "
-            f"picture shows; --crop {2 * whole + geometry.output.alignment} would show all"
+            f"{one} shows; --crop {2 * whole + geometry.output.alignment} would show all"
         )
