@@ -36,6 +36,9 @@ class Free:
     def leaving(self, name: str, numbers: int) -> int:
         return 0
 
+    def written_behind(self, name: str, columns: int, numbers: int) -> int:
+        return 0
+
     def scratch(
         self,
         node: Node,
@@ -76,6 +79,19 @@ def test_an_output_packs_when_no_node_is_computed() -> None:
     small, packing = _peak(net, 40, 4, Packing(0, 0)), _peak(net, 40, 4, Packing(10**7, 0))
     assert 10**7 <= packing <= 10**7 + small
     assert _peak(net, 40, 4, Packing(10**7, 10**7)) <= 10**7 + small
+
+
+class Behind(Packing):
+    """Rows are written while others are computed."""
+
+    def written_behind(self, name: str, columns: int, numbers: int) -> int:
+        return self._packing
+
+
+def test_rows_are_written_while_nodes_are_computed() -> None:
+    net = nn.Conv2d(1, 1, 3, padding=1)
+    small = _peak(net, 40, 4, Packing(0, 0))
+    assert 2 * 10**7 <= _peak(net, 40, 4, Behind(10**7, 10**7)) <= 2 * 10**7 + small
 
 
 def _peak(net: nn.Module, rows: int, band: int, costs: Costs | None = None) -> int:

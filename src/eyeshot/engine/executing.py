@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from eyeshot.engine.outputs import features_first
 from eyeshot.engine.resuming import Readings, checksum_of, sharing
 from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
+from eyeshot.engine.writer import Writer
 from eyeshot.errors import BadValue
 from eyeshot.findings.wording import counted
 from eyeshot.graph import Graph
@@ -97,11 +99,13 @@ def execute(
     Output rows that the sinks already have (from an unfinished run) are not computed again. Of the
     inner layers, those rows are computed again that the calls of the uninterrupted run would read.
     """
-    state = _State(job, sinks, progress, extremes or Extremes(job))
     with (
         sharing(job.threads),
-        Allocation(job.memory, job.plan.peak, job.plan.gaps) as state.allocation,
+        Writer(behind=job.behind) as writer,
+        Allocation(job.memory, job.plan.peak, job.plan.gaps) as allocation,
     ):
+        state = _State(job, sinks, progress, extremes or Extremes(job), writer)
+        state.allocation = allocation
         for strip in job.plan.strips:
             with ScratchFiles(job.scratch, job.plan.spilled) as files:
                 if job.skipping is None:
@@ -131,8 +135,9 @@ class _State:
         sinks: Mapping[str, Sink],
         progress: Progress | None,
         extremes: Extremes,
+        writer: Writer,
     ) -> None:
-        self.job, self.sinks, self._progress = job, sinks, progress
+        self.job, self.sinks, self._progress, self.writer = job, sinks, progress, writer
         self.readings = Readings(job.sources, sinks.values())
         self.extremes = extremes
         self._started = time.perf_counter()
@@ -158,9 +163,9 @@ class _State:
         )
 
     def show_progress(self) -> None:
-        """Call the caller's progress function."""
+        """Call the caller's progress function, once the rows of the report are written."""
         if self._progress is not None:
-            self._progress(self.report())
+            self.writer.announce(partial(self._progress, self.report()))
 
 
 class _Pass:
@@ -302,7 +307,8 @@ class _Pass:
         state.extremes.record(name, values)
         block = state.job.forms[name](values)
         block = block[:, self._next[name] - requested[0].lo :]
-        self._sinks[name].write(self._next[name] - region[0].lo, block, self._columns(name)[0])
+        place, column = self._next[name] - region[0].lo, self._columns(name)[0]
+        state.writer.write(self._sinks[name], place, block, column)
         self._next[name] = requested[0].hi
         state.rows += block.shape[1]
 
@@ -312,6 +318,8 @@ class _Pass:
 
 class _Nowhere:
     """A sink that discards what is written."""
+
+    behind = False
 
     def durable_rows(self, strip: tuple[int, int] | None = None) -> int:
         """0: there are no rows from an earlier run."""
@@ -357,7 +365,7 @@ def gather(job: Job, take: Take) -> tuple[RunReport, int]:
     Returns:
         The report, and a checksum of all samples that were read.
     """
-    state = _State(job, {}, None, Extremes(job))
+    state = _State(job, {}, None, Extremes(job), Writer(behind=False))
     with sharing(job.threads):
         (strip,) = job.plan.strips
         made = _GatheringPass(state, strip, take)
@@ -388,6 +396,8 @@ def _together(checksums: Mapping[str, int]) -> int:
 
 class _Waiting:
     """Computed rows of a rectangle that wait until the rows next to them are computed too."""
+
+    behind = False
 
     def __init__(self, rows: Interval, done: int) -> None:
         self.rows = Interval(rows.lo + done, rows.hi)

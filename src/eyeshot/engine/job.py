@@ -253,6 +253,7 @@ class Job:
         scratch: where to put maps that do not fit into the memory.
         skipping: the parts that are not computed; None if everything is.
         shard: positions along each side of a Zarr shard; None for a file for each chunk.
+        behind: whether rows are written while others are computed, which takes more memory.
         known: inputs that are not images: statistics that were gathered before.
         prepared: the computations of the passes so far.
     """
@@ -268,6 +269,7 @@ class Job:
     scratch: ScratchSpace = field(default_factory=lambda: scratch_space(None, None))
     skipping: Skipping | None = None
     shard: int | None = None
+    behind: bool = True
     known: Mapping[str, torch.Tensor] = field(default_factory=dict)
     flips: Flips | None = None
     prepared: Prepared = field(default_factory=Prepared, compare=False, repr=False)
@@ -397,20 +399,26 @@ def make_job(
     cut = begun.cut if begun else None
     space = scratch or scratch_space(None, None)
 
-    def planned(graph: Graph) -> BandPlan:
-        costs = RunCosts(graph, parts.sources, parts.preparation, parts.forms, sinks, *memories)
+    def planned(graph: Graph, *, behind: bool) -> BandPlan:
+        named = parts.sources, parts.preparation, parts.forms, sinks
+        costs = RunCosts(graph, *named, *memories, behind=behind)
         options: dict[str, Any] = {"costs": costs, "band": band, "begun": cut}
         return _planned(graph, parts.regions, memory, space, **options)
 
+    behind = True
     try:
-        plan = planned(parts.graph)
+        plan = planned(parts.graph, behind=True)
     except BadValue:
-        if begun or not uses_methods(parts.graph):
-            raise
-        parts = replace(parts, graph=without_methods(parts.graph))
-        plan = planned(parts.graph)
+        behind = False
+        try:
+            plan = planned(parts.graph, behind=False)
+        except BadValue:
+            if begun or not uses_methods(parts.graph):
+                raise
+            parts = replace(parts, graph=without_methods(parts.graph))
+            plan = planned(parts.graph, behind=False)
     threads = begun.threads if begun else torch.get_num_threads()
-    return parts.job(plan, threads, memory=memory, scratch=space)
+    return parts.job(plan, threads, memory=memory, scratch=space, behind=behind)
 
 
 @dataclass(frozen=True)

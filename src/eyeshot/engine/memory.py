@@ -28,6 +28,7 @@ import torch
 
 from eyeshot.axes import Interval
 from eyeshot.engine.outputs import Form, Preparation
+from eyeshot.engine.writer import goes_behind
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
 from eyeshot.graph import Graph, Node
@@ -41,6 +42,8 @@ from eyeshot.planning.holding import FileReuse
 from eyeshot.planning.schedule import itemsize
 
 _STATUS = Path("/proc/self/status")
+_STATM = "/proc/self/statm"
+_PAGE = resource.getpagesize()
 _MEMORY = Path("/proc/meminfo")
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -54,7 +57,14 @@ _LARGEST = 32 << 20
 
 def resident() -> int:
     """The bytes of memory that the process uses now; its peak if the system does not tell."""
-    return _status("VmRSS") or _most_ever()
+    try:
+        handle = os.open(_STATM, os.O_RDONLY)  # asked often: faster than _STATUS
+    except OSError:
+        return _most_ever()
+    try:
+        return int(os.read(handle, 200).split()[1]) * _PAGE
+    finally:
+        os.close(handle)
 
 
 def reset_peak() -> None:
@@ -214,6 +224,7 @@ class RunCosts:
         preparation: how samples become the network's input.
         forms: how scores become samples, by the output's name.
         sinks: for each output, its memory as a function of the columns written at a time.
+        behind: whether rows are written while others are computed, if a sink allows it.
         in_use: the bytes that the process uses now.
         before: the most bytes that it has used so far.
     """
@@ -225,6 +236,7 @@ class RunCosts:
     sinks: Mapping[str, Callable[[int], SinkMemory]]
     in_use: int
     before: int
+    behind: bool = False
 
     @property
     def fixed(self) -> int:
@@ -268,6 +280,18 @@ class RunCosts:
             return 0
         positions = numbers // max(1, node.channels)
         return self.forms[name].memory(positions, node.channels, itemsize(node))
+
+    def written_behind(self, name: str, columns: int, numbers: int) -> int:
+        """The bytes of rows that are written while others are computed: two copies of the samples.
+
+        The sink may need memory in addition, as for :meth:`packing`.
+        """
+        if not self.behind or name not in self.forms or name not in self.sinks:
+            return 0
+        sink, form = self.sinks[name](columns), self.forms[name]
+        positions = numbers // max(1, self.graph.nodes[name].channels)
+        samples = positions * form.channels * form.dtype.itemsize
+        return 2 * samples + sink.packing if goes_behind(sink.behind, samples) else 0
 
     def scratch(
         self,

@@ -206,6 +206,9 @@ class Costs(Protocol):
     def leaving(self, name: str, numbers: int) -> int:
         """Bytes while this number of scores is converted and written, in addition to the scores."""
 
+    def written_behind(self, name: str, columns: int, numbers: int) -> int:
+        """Bytes of rows of this number of scores that are written while others are computed."""
+
     def scratch(
         self,
         node: Node,
@@ -364,7 +367,8 @@ class Holding(Walk):
         self._held = 0  # by all stores together
         self._entered = 0  # by the rows of the inputs
         self._sinks = sum(costs.writing(name, _columns(box)) for name, box in regions.items())
-        self._packing = {name: costs.packing(name, _columns(box)) for name, box in regions.items()}
+        self._across = {name: _columns(box) for name, box in regions.items()}
+        self._behind = 0  # by rows that are written while others are computed
         self._ready: dict[str, list[int]] = {}  # rows of each output that wait to be written
         self._most: dict[str, tuple[int, int, str]] = {}
         entered, steady = 0, 0
@@ -387,8 +391,14 @@ class Holding(Walk):
     def rounded(self) -> None:
         """Write the ready rows of the outputs, one output after another."""
         for name, rows in self._ready.items():
-            leaving = self._costs.leaving(name, sum(rows) * self._row[name])
-            self._note(self._waiting() + leaving + self._packing[name])
+            numbers, across = sum(rows) * self._row[name], self._across[name]
+            self._note(self._waiting() + self._costs.leaving(name, numbers))
+            behind = self._costs.written_behind(name, across, numbers)
+            if not behind:
+                self._behind = 0
+                leaving = self._costs.leaving(name, numbers)
+                self._note(self._waiting() + leaving + self._costs.packing(name, across))
+            self._behind = behind
         self._ready.clear()
 
     def buffers(self) -> tuple[BufferPlan, ...]:
@@ -479,7 +489,7 @@ class Holding(Walk):
                 self._entered += self._costs.entered(image, shape)
 
     def _note(self, beside: int) -> None:
-        self.peak = max(self.peak, self._held + self._entered + self._sinks + beside)
+        self.peak = max(self.peak, self._held + self._entered + self._sinks + self._behind + beside)
         if self._limit is not None and self.peak > self._limit:
             raise TooMuch
 

@@ -99,6 +99,8 @@ class Place:
 class FileSink(Sink):
     """Manages the part file and the journal; a subclass defines how samples are stored."""
 
+    behind = True
+
     def __init__(self, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         super().__init__(str(place.target), shape, dtype)
         self._place = place

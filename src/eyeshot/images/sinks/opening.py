@@ -93,7 +93,8 @@ def sink_memory(
     kind = np.dtype(dtype)
     if isinstance(target, str | os.PathLike):
         laid = arrangement or laid_canonically(shape, squeeze=False)
-        return _choose(Place(Path(target)), shape, kind, laid, storage).memory_in_strips
+        sink = _choose(Place(Path(target)), shape, kind, laid, storage)
+        return lambda columns: sink.memory_in_strips(columns)._replace(behind=sink.behind)
     # A new array may not have its memory yet; the pages of a memory map are released.
     size = 0 if isinstance(target, np.memmap) else math.prod(shape) * kind.itemsize
     return lambda columns: SinkMemory(size)

@@ -65,8 +65,12 @@ class Grid:
 
 def write_all(handle: int, samples: NDArray[Any], offset: int) -> None:
     """Write contiguous samples at an offset, with as many system calls as needed."""
-    data = samples.reshape(-1).view(np.uint8).data
-    done = 0
+    write_bytes(handle, samples.reshape(-1).view(np.uint8).data, offset)
+
+
+def write_bytes(handle: int, data: memoryview, offset: int) -> None:
+    """Write bytes at an offset, with as many system calls as needed."""
+    done = os.pwrite(handle, data, offset)
     while done < len(data):
         done += os.pwrite(handle, data[done:], offset + done)
 

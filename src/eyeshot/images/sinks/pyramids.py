@@ -241,7 +241,7 @@ class OmeZarrSink(ZarrSink):
 
     def memory_in_strips(self, columns: int) -> SinkMemory:
         """As for plain Zarr; a file of a level is made while no other chunk is compressed."""
-        waiting, packing = super().memory_in_strips(columns)
+        waiting, packing, _ = super().memory_in_strips(columns)
         if len(self._levels) < 2:
             return SinkMemory(waiting, packing)
         plane = math.prod(self._chunk[1:])

@@ -162,10 +162,12 @@ class SinkMemory(NamedTuple):
     Attributes:
         waiting: during the whole run.
         packing: in addition, while rows are written.
+        behind: whether rows may be written while others are computed (:attr:`Sink.behind`).
     """
 
     waiting: int
     packing: int = 0
+    behind: bool = False
 
 
 class Sink(ABC):
@@ -180,9 +182,13 @@ class Sink(ABC):
             Rows are the first spatial axis, columns the second.
         dtype: the type of the samples.
         chunk_rows, chunk_columns: bands and strips of a multiple of these are most efficient.
+        behind: rows may be written from another thread, one call at a time, while others are
+            computed.
         memory: the most bytes that the sink itself uses.
         notes: plain data stored with an unfinished output, available when it is resumed.
     """
+
+    behind = False
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.name = name

@@ -18,7 +18,7 @@ from eyeshot.errors import BadValue
 from eyeshot.images.layouts import Span
 from eyeshot.images.pixel_grid import PixelGrid
 from eyeshot.images.sinks.files import Place
-from eyeshot.images.sinks.png import PlacedSink, read_start, write_all
+from eyeshot.images.sinks.png import PlacedSink, read_start, write_all, write_bytes
 from eyeshot.images.sinks.sink import laid, letters
 from eyeshot.images.sources.source import Selection, Source
 from eyeshot.images.sources.tiff import open_tiff
@@ -143,8 +143,10 @@ class TiffSink(PlacedSink):
         if len(rows) == TILE:
             write_all(self._handle, tiles, place)
             return
-        for number, tile in enumerate(tiles):
-            write_all(self._handle, tile, place + number * self._tile_bytes)
+        data, part = tiles.reshape(-1).view(np.uint8).data, tiles.nbytes // across
+        for number in range(across):
+            piece = data[number * part : (number + 1) * part]
+            write_bytes(self._handle, piece, place + number * self._tile_bytes)
 
     def _store_pieces(self, first: int, inside: int, rows: NDArray[Any], strip: Span) -> None:
         """Write columns that begin or end inside a tile, row by row."""
