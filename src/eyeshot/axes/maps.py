@@ -21,7 +21,10 @@ class Interval:
     hi: int
 
     def __len__(self) -> int:
-        return max(0, self.hi - self.lo)
+        return self.hi - self.lo if self.hi > self.lo else 0
+
+    def __bool__(self) -> bool:
+        return self.hi > self.lo
 
     def __contains__(self, index: int) -> bool:
         return self.lo <= index < self.hi
@@ -31,7 +34,8 @@ class Interval:
 
     def intersect(self, other: Interval) -> Interval:
         """What both hold."""
-        lo, hi = max(self.lo, other.lo), min(self.hi, other.hi)
+        lo = self.lo if self.lo > other.lo else other.lo
+        hi = self.hi if self.hi < other.hi else other.hi
         return Interval(lo, hi) if lo < hi else EMPTY
 
     def hull(self, other: Interval) -> Interval:
@@ -44,6 +48,8 @@ class Interval:
 
     def within(self, n: int) -> Interval:
         """The part inside ``[0, n)``."""
+        if self.lo >= 0 and self.hi <= n:
+            return self if self else EMPTY
         return self.intersect(Interval(0, n))
 
     def shifted(self, by: int) -> Interval:

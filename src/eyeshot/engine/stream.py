@@ -69,6 +69,7 @@ class Stream:
     ) -> None:
         self.multiply_adds = 0
         self._first = first or {}
+        self._across: dict[int, Region] = {}  # what an edge of the graph reads along other axes
         self._graph = graph
         self._outputs = outputs
         self._schedule = Schedule(graph, boxes, open_ended, band)
@@ -148,6 +149,7 @@ class Stream:
     def close(self, graph: Graph, boxes: Mapping[str, Region]) -> None:
         """End an open-ended stream; ``graph`` and ``boxes`` are those of the real height."""
         self._schedule.close(graph, boxes)
+        self._across.clear()  # the new graph has other edges
 
     def most_rows(self) -> dict[str, int]:
         """The most rows of each node that were in its buffer at any time."""
@@ -228,14 +230,15 @@ class Stream:
     def _tile(self, edge: Edge, box: Region) -> Tile:
         """The part of one input that a box of outputs reads, as a view."""
         source = self._schedule[edge.source]
-        extents = tuple(
-            ENDLESS if axis == 0 and source.size is None else n
-            for axis, n in enumerate(source.node.extents)
-        )
-        reads = tuple(
-            axis.input_range_inside(side, n)
-            for axis, side, n in zip(edge.axes, box, extents, strict=True)
-        )
+        extents = source.node.extents
+        if source.size is None:
+            extents = (ENDLESS, *extents[1:])
+        across = self._across.get(id(edge))
+        if across is None:  # the same in every band
+            others = zip(edge.axes[1:], box[1:], extents[1:], strict=True)
+            across = tuple(axis.input_range_inside(side, n) for axis, side, n in others)
+            self._across[id(edge)] = across
+        reads = (edge.axes[0].input_range_inside(box[0], extents[0]), *across)
         if not all(reads):
             value = self._empty(source.node, reads)
             return Tile(value, reads, extents, source.node.dims, edge.axes)

@@ -350,6 +350,7 @@ class Pointwise:
         self._bias = _bias_of(weight, bias)
         self._vectors = _vectors(self._outputs)
         self._name = f"pointwise_{self._vectors}"
+        self._code = _machine_code(self._name)
         panel = self._vectors * register_width()
         self._panels = -(-self._outputs // panel)
         starts = [min(p * panel, self._outputs - panel) for p in range(self._panels)]
@@ -365,23 +366,26 @@ class Pointwise:
         other = None if added is None else added.contiguous(memory_format=_LAST)
         result = _room(room, (number, self._outputs, height, width))
         count, rows = number * height * width, _ROWS[self._vectors]
-        flat, other_flat = _flat(source), None if other is None else _flat(other)
         if count >= rows:
-            self._run(flat, other_flat, _flat(result))
+            self._run(source, other, result, count)
             return result
+        # A tile needs more pixels; those that are added are dropped.
+        missing = (0, 0, 0, rows - count)
         made = torch.empty(rows, self._outputs)
-        wide = None if other_flat is None else F.pad(other_flat, (0, 0, 0, rows - count))
-        self._run(F.pad(flat, (0, 0, 0, rows - count)), wide, made)
+        wide = None if other is None else F.pad(_flat(other), missing)
+        self._run(F.pad(_flat(source), missing), wide, made, rows)
         _flat(result).copy_(made[:count])
         return result
 
-    def _run(self, source: torch.Tensor, added: torch.Tensor | None, target: torch.Tensor) -> None:
-        """(pixels, O) of (pixels, C)."""
-        tiles = -(-len(source) // _ROWS[self._vectors])
+    def _run(
+        self, source: torch.Tensor, added: torch.Tensor | None, target: torch.Tensor, count: int
+    ) -> None:
+        """From (count, C) in memory to (count, O)."""
+        tiles = -(-count // _ROWS[self._vectors])
         piece = max(1, min(_TILES, -(-tiles // (2 * torch.get_num_threads()))))
-        _machine_code(self._name).run(
+        self._code.run(
             self._name,
-            *(source.data_ptr(), self._channels, len(source), self._channels),
+            *(source.data_ptr(), self._channels, count, self._channels),
             *(self._weights.data_ptr(), self._bias.data_ptr(), self._outputs),
             *((0, 0) if added is None else (added.data_ptr(), self._outputs)),
             *(self._bounds.data_ptr(), target.data_ptr(), self._outputs),
@@ -431,6 +435,7 @@ class Depthwise:
     ) -> None:
         self._channels, self._kernel, self._stride = weight.shape[0], weight.shape[2], stride
         self._name = f"depthwise_{self._kernel}_{stride}"
+        self._code = _machine_code(self._name)
         self._bounds = _bounds_of(activation, scalars)
         self._bias = _bias_of(weight, bias)
         self._weights = weight.detach()[:, 0].permute(1, 2, 0).contiguous()
@@ -448,7 +453,7 @@ class Depthwise:
         trash = torch.empty(self._channels)
         groups = -(-wide // _ACROSS)
         for one, made in zip(source, result, strict=True):
-            _machine_code(self._name).run(
+            self._code.run(
                 self._name,
                 *(one.data_ptr(), *one.stride()[1:], height, width, *padding, self._channels),
                 *(self._weights.data_ptr(), self._bias.data_ptr(), self._bounds.data_ptr()),

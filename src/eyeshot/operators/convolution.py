@@ -138,10 +138,15 @@ def convolution_on_tile(node: Node, tensors: Tensors) -> Computation:
     weights, bias = weights_and_bias(node, tensors)
     convolve = convolver(node, weights, bias)
     count = weights[0].ndim - 2
+    plain = not pads(node) and all(type(axis) is Window for axis in node.edges[0].axes)
+    nothing = [0] * count
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
         added = inputs[-1].value if node.params.adds else None
-        values = [padded(tile, box, count, 0.0) for tile in inputs[: len(weights)]]
+        values = [
+            (tile.value, nothing) if plain else padded(tile, box, count, 0.0)
+            for tile in inputs[: len(weights)]
+        ]
         if values[0][0].ndim > count + 1:
             return convolve(values, room, added)
         single = [(value[None], padding) for value, padding in values]

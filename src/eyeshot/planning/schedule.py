@@ -51,6 +51,7 @@ class Progress:
         gathers: whether it reduces all rows, so that rows pass and are not buffered.
         at_once: whether a single call computes all its rows.
         after: the nodes that must be complete before its first row is computed.
+        limited: whether a band was ready when it was last asked, and more may have been.
         stale: whether rows may be ready: something that it reads has changed since it was asked.
     """
 
@@ -65,6 +66,7 @@ class Progress:
     after: list[Progress] = field(default_factory=list)
     gathers: bool = field(init=False)
     at_once: bool = field(init=False)
+    limited: bool = True
     stale: bool = True
     least: int = 1
 
@@ -130,13 +132,14 @@ class Schedule:
         """The rows to compute next: those that the inputs now allow, a band of them at most."""
         if any(one.done < one.end for one in progress.after):
             return Interval(progress.done, progress.done)
-        target = _a_band_on(progress)
+        target = band = _a_band_on(progress)
         for edge in progress.node.edges:
             source = self._all[edge.source]
             if source.done < source.end:  # otherwise all rows that are read of it are computed
                 target = min(target, edge.axes[0].ready(source.done, source.size))
         if target - progress.done < min(progress.least, progress.end - progress.done):
             return Interval(progress.done, progress.done)
+        progress.limited = target >= band
         return Interval(progress.done, max(progress.done, target))
 
     def gatherable(self, progress: Progress) -> tuple[Interval, bool]:
@@ -153,7 +156,7 @@ class Schedule:
     def advance(self, progress: Progress, count: int) -> None:
         """Count rows as computed: the node itself and its readers may have rows that are ready."""
         progress.done += count
-        progress.stale = True
+        progress.stale = progress.limited
         for reader, _ in progress.readers:
             reader.stale = True
         if progress.done >= progress.end:
