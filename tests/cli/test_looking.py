@@ -12,7 +12,7 @@ from torch import nn
 
 from eyeshot import images
 from eyeshot.cli import main
-from eyeshot.findings.wording import scaled
+from eyeshot.language import scaled
 
 NET = """
 import torch

@@ -22,8 +22,8 @@ from torch import nn
 import eyeshot
 from eyeshot import cli, language
 from eyeshot.findings import Finding, find
-from eyeshot.findings.wording import COUNTED
 from eyeshot.frontends.repair import trace
+from eyeshot.language import COUNTED
 
 PACKAGE = ROOT / "src" / "eyeshot"
 PO = PACKAGE / "language" / "zh.po"
@@ -34,15 +34,20 @@ _HAN = re.compile(r"[\u4e00-\u9fff]")
 
 def _calls() -> Iterator[tuple[Path, ast.Call]]:
     for path in sorted(PACKAGE.rglob("*.py")):
-        if "from eyeshot.language import" not in (text := path.read_text()):
+        text, own = path.read_text(), path.parent == PO.parent
+        if not own and "from eyeshot.language import" not in text:
             continue
         tree = ast.parse(text)
-        imported = {
-            alias.name
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and node.module == "eyeshot.language"
-            for alias in node.names
-        }
+        imported = (
+            {*_MARKS}
+            if own
+            else {
+                alias.name
+                for node in ast.walk(tree)
+                if isinstance(node, ast.ImportFrom) and node.module == "eyeshot.language"
+                for alias in node.names
+            }
+        )
         for node in ast.walk(tree):
             match node:
                 case ast.Call(func=ast.Name(id=name)) if name in imported & _MARKS.keys():

@@ -241,7 +241,7 @@ def _show_plan(plan: Plan, json: bool) -> None:
 
 
 def _show_report(plan: Plan, report: RunReport, results: list[str], json: bool) -> None:
-    from eyeshot.findings.wording import scaled
+    from eyeshot.language import scaled
     from eyeshot.planning.band_plan import megabytes
 
     if json:

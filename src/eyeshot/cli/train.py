@@ -598,7 +598,7 @@ def _own_net(where: str, arguments: str | None, seed: int) -> OwnNet:
 
 def _check(said: dict[str, Any]) -> None:
     """Print all problems and notes of a folder; exit with 2 if there is a problem."""
-    from eyeshot.findings.wording import counted
+    from eyeshot.language import counted
 
     source = said["source"]
     checked = _look(said)

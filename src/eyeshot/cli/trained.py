@@ -131,7 +131,7 @@ def _tell_classes(evaluation: Evaluation) -> None:
 
 
 def _tell_masks(evaluation: MaskEvaluation) -> None:
-    from eyeshot.findings.wording import counted
+    from eyeshot.language import counted
 
     console.print(
         f"pixel accuracy {percent(evaluation.accuracy)}, mean Dice {percent(evaluation.dice)}, "
@@ -148,7 +148,7 @@ def _tell_masks(evaluation: MaskEvaluation) -> None:
 
 
 def _tell_pictures(evaluation: RestorationEvaluation) -> None:
-    from eyeshot.findings.wording import counted
+    from eyeshot.language import counted
 
     console.print(
         f"PSNR {evaluation.psnr:.2f} dB, SSIM {evaluation.ssim:.4f}, the means of "

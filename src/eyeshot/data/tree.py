@@ -28,7 +28,7 @@ from typing import TypeVar
 
 from eyeshot.errors import BadFile, BadValue, EyeshotError
 from eyeshot.files import explain_os_error
-from eyeshot.findings.wording import counted
+from eyeshot.language import counted
 
 _SHOWN = 4  # problems on one line
 SKIP = "leave them out with --skip-damaged"

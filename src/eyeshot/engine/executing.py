@@ -27,13 +27,12 @@ from eyeshot.engine.skipping import Skipping
 from eyeshot.engine.stream import Stream
 from eyeshot.engine.writer import Writer
 from eyeshot.errors import BadValue
-from eyeshot.findings.wording import counted
 from eyeshot.graph import Graph
 from eyeshot.images import ArraySink, Sink, Source, Span, understand
 from eyeshot.images.pixel_grid import PixelGrid
 from eyeshot.images.sinks.sink import Storage
 from eyeshot.images.sources.converted import GraySource, OpaqueSource, read_as, reading_of
-from eyeshot.language import tr
+from eyeshot.language import counted, tr
 from eyeshot.operators.pointwise import rounds
 from eyeshot.operators.tile import cut
 from eyeshot.operators.winograd import uses_winograd

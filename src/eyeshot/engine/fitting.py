@@ -19,8 +19,8 @@ from torch import nn
 
 from eyeshot.engine.networks import Network, Traced, as_traced, refuse_left_out
 from eyeshot.errors import BadValue, EyeshotError, UnknownName
+from eyeshot.findings.finding import branches
 from eyeshot.findings.shapes import built_for, of_mismatch
-from eyeshot.findings.wording import branches
 from eyeshot.frontends.repair import trace
 from eyeshot.frontends.trials import runs_on_shapes
 from eyeshot.geometry import Fields

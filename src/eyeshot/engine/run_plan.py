@@ -15,9 +15,8 @@ from rich.console import RenderableType
 from eyeshot.engine.job import Job
 from eyeshot.engine.outputs import arrangement_of, layout_of
 from eyeshot.engine.skipping import looks_for_blank
-from eyeshot.findings.wording import counted
 from eyeshot.geometry import Fields
-from eyeshot.language import mark, tr
+from eyeshot.language import counted, mark, tr
 from eyeshot.operators.winograd import is_winograd
 from eyeshot.planning import BandPlan
 from eyeshot.planning.band_plan import megabytes, render

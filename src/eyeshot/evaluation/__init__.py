@@ -36,7 +36,7 @@ from eyeshot.evaluation.pairs import (
     judge_pictures,
 )
 from eyeshot.evaluation.passes import tell_sizes
-from eyeshot.findings.wording import counted
+from eyeshot.language import counted
 from eyeshot.runs import Run, RunConfig, load
 from eyeshot.runs.inputs import geometry_of
 

@@ -21,12 +21,12 @@ from torch.export import Dim
 from eyeshot.errors import BadValue, EyeshotError, Unsupported, one_line
 from eyeshot.extras import extra
 from eyeshot.files import write_aside
-from eyeshot.findings.wording import by, counted
 from eyeshot.frontends.memory import hushed
 from eyeshot.frontends.net_geometry import InputSizes
 from eyeshot.frontends.programs import export_program
 from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.trials import input_dtype, runs_on_shapes
+from eyeshot.language import by, counted
 from eyeshot.runs import Run, RunConfig
 from eyeshot.untouched import untouched
 

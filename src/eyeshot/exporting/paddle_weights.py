@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import write_aside
-from eyeshot.findings.wording import by
+from eyeshot.language import by
 from eyeshot.runs import Run, load, read_tensors, save_tensors
 
 _NAMES = {"running_mean": "_mean", "running_var": "_variance"}

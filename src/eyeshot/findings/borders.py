@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from eyeshot.axes import NO_INPUT, AxisMap, IntArray, Interval
 from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.wording import by, counted
 from eyeshot.geometry import Fields
 from eyeshot.geometry.fields import EXACT
 from eyeshot.graph import Edge, Family, Graph, Kind, Node
-from eyeshot.language import mark, tr
+from eyeshot.language import by, counted, mark, tr
 
 Touched = tuple[NDArray[np.bool_], ...]
 """For each axis, the positions that touch padding. A unit touches it if its position on any axis

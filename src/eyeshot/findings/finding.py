@@ -4,7 +4,8 @@ In this file:
 
 - one mistake or smell of a network: where, why in numbers, and what to do;
 - operators without a rule, and pictures that are cut into a batch;
-- where strides round: pixels dropped at the end, and branches that no longer meet.
+- where strides round: pixels dropped at the end, and branches that no longer meet;
+- the walks over a graph that several findings share.
 """
 
 from __future__ import annotations
@@ -15,20 +16,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from eyeshot.findings.wording import (
-    all_before,
-    axis_name,
-    by,
-    called,
-    counted,
-    joined,
-    origins,
-    sizes_that_work,
-)
 from eyeshot.geometry import Fields
-from eyeshot.geometry.sizes import Clash, extents, leftovers
+from eyeshot.geometry.sizes import Clash, extents, leftovers, nearest_sizes
 from eyeshot.graph import Family, Graph, Kind, Node
-from eyeshot.language import mark, tr
+from eyeshot.language import AXES, by, counted, joined, mark, tr
 from eyeshot.operators.repaired import missing_stride
 
 
@@ -277,3 +268,75 @@ def _rounded_axes(graph: Graph, node: Node) -> Iterable[int]:
     for axis, stride in enumerate(strides, len(node.dims) - len(strides)):
         if stride > 1 and node.extents[axis] * stride != source.extents[axis]:
             yield axis
+
+
+def called(node: Node) -> str:
+    """A node's name in a sentence: ``conv1``, and ``layer 3`` where the name is a number."""
+    return tr("layer {name}", name=node.name) if node.name[:1].isdigit() else node.name
+
+
+def axis_name(graph: Graph, axis: int) -> str:
+    """``rows``, in the language spoken."""
+    return tr(AXES[graph.spatial_axes][axis])
+
+
+def sizes_that_work(graph: Graph, *, clean: bool = False) -> str:
+    """``48×48 or 64×64``; empty if no size is near."""
+    sizes = nearest_sizes(graph, clean=clean)
+    return joined([by(size) for size in sizes], "or") if sizes else ""
+
+
+def origin(graph: Graph, name: str) -> Node:
+    """The node itself, or the node before it if a repair added it."""
+    node = graph.nodes[name]
+    while node.repairs:
+        node = graph.nodes[node.edges[0].source]
+    return node
+
+
+def origins(graph: Graph, node: Node) -> list[Node]:
+    """What a node reads, without repairs."""
+    return [origin(graph, edge.source) for edge in node.edges]
+
+
+def branches(graph: Graph, node: Node) -> list[Node]:
+    """The nodes that give a node its channels: the inputs of a concatenation, or a single node.
+
+    Operators in between that do not change channels (an activation, a dropout) are skipped.
+    """
+    before = origins(graph, node)[0]
+    one = before
+    while one.family is not Family.CONCATENATE:
+        sources = origins(graph, one)
+        if len(sources) != 1 or sources[0].shape[1:2] != one.shape[1:2] or one.weights:
+            return [before]
+        one = sources[0]
+    return origins(graph, one) if one.params.dim == 1 else [before]
+
+
+def all_before(graph: Graph, node: Node) -> set[str]:
+    """The names of the node and of all that it depends on."""
+    names, waiting = {node.name}, [node]
+    while waiting:
+        for edge in waiting.pop().edges:
+            if edge.source not in names:
+                names.add(edge.source)
+                waiting.append(graph.nodes[edge.source])
+    return names
+
+
+def ancestors(graph: Graph, node: Node) -> list[Node]:
+    """The node, and what stands before it, along first inputs."""
+    nodes = [node]
+    while nodes[-1].edges:
+        nodes.append(graph.nodes[nodes[-1].edges[0].source])
+    return nodes
+
+
+def last_map(graph: Graph, node: Node) -> Node | None:
+    """The last node before it, along first inputs, whose positions can be told apart."""
+    while node.edges:
+        node = origin(graph, node.edges[0].source)
+        if math.prod(node.extents) > 1:
+            return node
+    return None

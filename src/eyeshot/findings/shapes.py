@@ -13,23 +13,21 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from eyeshot.findings.finding import Finding, Severity, spatial_mismatch
-from eyeshot.findings.wording import (
-    AXES,
+from eyeshot.findings.finding import (
+    Finding,
+    Severity,
     all_before,
     ancestors,
     branches,
-    by,
     called,
-    counted,
-    joined,
     last_map,
     origins,
     sizes_that_work,
+    spatial_mismatch,
 )
 from eyeshot.geometry.sizes import Clash, extents
 from eyeshot.graph import Family, Graph, Kind, Node
-from eyeshot.language import mark, tr
+from eyeshot.language import AXES, by, counted, joined, mark, tr
 from eyeshot.operators.repaired import Mismatch, Problem, missing_stride
 
 Words = tuple[str, str, str]

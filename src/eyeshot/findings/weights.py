@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from eyeshot.findings.finding import Finding, Severity
-from eyeshot.findings.wording import by, called, counted, last_map
+from eyeshot.findings.finding import Finding, Severity, called, last_map
 from eyeshot.graph import Family, Graph, Node
-from eyeshot.language import mark, ntr, tr
+from eyeshot.language import by, counted, mark, ntr, tr
 
 if TYPE_CHECKING:
     import torch

@@ -3,7 +3,8 @@
 ``tr("{layer} gives {n:,} maps", layer=name, n=8)`` is the English text with its values put in, or
 its translation while another language is spoken. ``ntr`` chooses between one and many. ``mark``
 and ``plural`` change nothing: they mark texts that are translated later, for ``make messages``,
-which collects all marked texts into the .po files.
+which collects all marked texts into the .po files. Numbers, counted things, sizes and lists are put
+into words here too.
 
 The .po files are read as they are, by :class:`Catalog`, and not compiled to .mo files: a checkout,
 an editable installation and a wheel then all show what the source says, without a build step. One
@@ -14,9 +15,10 @@ from __future__ import annotations
 
 import ast
 import gettext
+import math
 import os
 import re
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -25,14 +27,20 @@ from pathlib import Path
 from eyeshot.errors import UnknownName
 
 __all__ = [
+    "AXES",
+    "COUNTED",
     "LANGUAGES",
     "VARIABLE",
     "Catalog",
+    "by",
+    "counted",
+    "joined",
     "language_of",
     "mark",
     "ntr",
     "plural",
     "preferred",
+    "scaled",
     "speak",
     "speaking",
     "spoken",
@@ -158,3 +166,66 @@ def _catalog(language: str) -> gettext.NullTranslations:
     if language == "en":
         return gettext.NullTranslations()
     return Catalog((Path(__file__).parent / f"{language}.po").read_text("utf-8"))
+
+
+AXES = {
+    1: (mark("positions"),),
+    2: (mark("rows"), mark("columns")),
+    3: (mark("slices"), mark("rows"), mark("columns")),
+}
+"""The names of positions along each spatial axis, in English."""
+
+
+COUNTED = {
+    one.removeprefix("{n:,} "): (one, many)
+    for one, many in (
+        plural("{n:,} bias value", "{n:,} bias values"),
+        plural("{n:,} channel", "{n:,} channels"),
+        plural("{n:,} error", "{n:,} errors"),
+        plural("{n:,} feature", "{n:,} features"),
+        plural("{n:,} input", "{n:,} inputs"),
+        plural("{n:,} later layer", "{n:,} later layers"),
+        plural("{n:,} layer", "{n:,} layers"),
+        plural("{n:,} more layer", "{n:,} more layers"),
+        plural("{n:,} note", "{n:,} notes"),
+        plural("{n:,} number", "{n:,} numbers"),
+        plural("{n:,} parameter", "{n:,} parameters"),
+        plural("{n:,} picture", "{n:,} pictures"),
+        plural("{n:,} row", "{n:,} rows"),
+        plural("{n:,} time", "{n:,} times"),
+        plural("{n:,} warning", "{n:,} warnings"),
+    )
+}
+"""What is counted in messages that are translated: one and many."""
+
+
+def counted(n: int, word: str) -> str:
+    """``1 channel``, ``1,568 channels``."""
+    return ntr(*COUNTED.get(word, (f"{{n:,}} {word}", f"{{n:,}} {word}s")), n)
+
+
+def scaled(n: float) -> str:
+    """``831``, ``24.5 k``, ``1.02 M``, ``7,430 G``: three digits and a prefix of the SI."""
+    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if n >= size * 0.9995:
+            digits = max(0, 2 - int(math.log10(n / size * 1.0005)))
+            return f"{n / size:,.{digits}f} {prefix}"
+    return f"{n:.0f}"
+
+
+_BETWEEN_HAN = re.compile(r"(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])")
+"""Names in Latin letters stand apart from Chinese words, and Chinese words do not."""
+
+
+def by(sizes: Iterable[int]) -> str:
+    """``32×7×7``."""
+    return "×".join(str(n) for n in sizes)
+
+
+def joined(words: Iterable[str], last: str = "and") -> str:
+    """``a, b and c``; ``last`` is ``and`` or ``or``."""
+    *front, end = words
+    text = mark("{front} or {last}") if last == "or" else mark("{front} and {last}")
+    if not front:
+        return end
+    return _BETWEEN_HAN.sub("", tr(text, front=tr(", ").join(front), last=end))

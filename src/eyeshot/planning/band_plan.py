@@ -19,10 +19,9 @@ from rich.table import Table
 
 from eyeshot.axes import Interval
 from eyeshot.errors import BadValue, Failure
-from eyeshot.findings.wording import counted, scaled
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
-from eyeshot.language import mark, tr
+from eyeshot.language import counted, mark, scaled, tr
 from eyeshot.planning.holding import BufferPlan, Costs, Holding, TooMuch, names_held_whole, stages
 from eyeshot.planning.recomputing import PER_BYTE_ON_DISK, choices, recompute
 from eyeshot.planning.schedule import Cut, itemsize, multiply_adds, row_numbers

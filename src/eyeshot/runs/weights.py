@@ -32,7 +32,7 @@ from torch.nn.parameter import is_lazy
 from eyeshot.data import Data, Examples
 from eyeshot.errors import BadFile
 from eyeshot.files import explain_os_error, write_aside
-from eyeshot.findings.wording import counted
+from eyeshot.language import counted
 
 TORCH_FILES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar")
 """The usual suffixes of files of ``torch.save``."""

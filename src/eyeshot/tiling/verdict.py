@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eyeshot.findings.wording import AXES, counted
 from eyeshot.geometry.tiles import Cover
 from eyeshot.graph import Graph
 from eyeshot.interpreter import value
+from eyeshot.language import AXES, counted
 from eyeshot.tiling.breaks import Break, Cost, Remedy, Sides, by
 
 TOLERANCE = 1e-5

@@ -25,8 +25,8 @@ from torch.optim import Optimizer
 from eyeshot.errors import BadValue, EyeshotError, Failure, UnknownName
 from eyeshot.extras import extra
 from eyeshot.files import write_aside
-from eyeshot.findings.wording import counted
 from eyeshot.frontends.refusals import in_brief, line_at_fault
+from eyeshot.language import counted
 from eyeshot.runs import (
     LAST,
     LAST_WEIGHTS,

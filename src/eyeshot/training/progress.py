@@ -25,8 +25,7 @@ from torch import Tensor, nn
 
 from eyeshot.data import Data
 from eyeshot.data.examples import count_batches
-from eyeshot.findings.wording import counted
-from eyeshot.language import mark, tr
+from eyeshot.language import counted, mark, tr
 from eyeshot.runs import RunConfig, build_net
 from eyeshot.runs.inputs import geometry_of_named
 from eyeshot.terminal import PlainConsole

@@ -37,8 +37,8 @@ from eyeshot.data.tree import (
 )
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.files import explain_os_error
-from eyeshot.findings.wording import counted
 from eyeshot.images.sources import nifti
+from eyeshot.language import counted
 
 IMAGE_SUFFIXES = PICTURE_SUFFIXES | {".npy", ".zarr", ".wav", *nifti.SUFFIXES}
 BLURRING = frozenset(
