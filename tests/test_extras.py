@@ -19,37 +19,43 @@ from eyeshot.extras import EXTRAS, extra
 
 ROOT = Path(__file__).parents[1]
 NOT_IN_DEV = {"bioimageio", "mlflow", "remote", "wandb"}
-BLOCKER = """
-import sys
-for name in {blocked!r}:
-    sys.modules[name] = None  # as if it were not installed, for import and for find_spec
+
+
+def _commands(
+    folder: Path, commands: list[tuple[set[str], int, tuple[str, ...]]]
+) -> subprocess.CompletedProcess[str]:
+    """Run commands in one process: without the packages of these extras, to end with this code.
+
+    The process ends at the first one that ends with another code.
+    """
+    lacking = [
+        (sorted(module for name in blocked for module in EXTRAS[name]), expected, words)
+        for blocked, expected, words in commands
+    ]
+    code = f"""
+import gc, os, sys
+gc.disable()  # what is imported is no garbage
+hidden = set()
+for blocked, expected, words in {lacking!r}:
+    for name in hidden - set(blocked):
+        del sys.modules[name]
+    for name in set(blocked) - hidden:
+        sys.modules[name] = None  # as if it were not installed, for import and for find_spec
+    hidden = set(blocked)
+    from eyeshot.cli import main
+    sys.argv = ["eyeshot", *words]
+    if (code := main()) != expected:
+        sys.exit(f"{{words}}: {{code}}")
+sys.stderr.flush()
+os._exit(0)
 """
-
-
-def _python(folder: Path, code: str, blocked: set[str]) -> subprocess.CompletedProcess[str]:
-    """Run code in a process that has none of the packages of these extras."""
-    modules = {module for name in blocked for module in EXTRAS[name]}
     return subprocess.run(
-        [sys.executable, "-c", BLOCKER.format(blocked=modules) + code],
+        [sys.executable, "-c", code],
         cwd=folder,
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
-
-
-def _commands(
-    folder: Path, commands: list[tuple[str, ...]], blocked: set[str], expected: int = 0
-) -> subprocess.CompletedProcess[str]:
-    """Run commands one after the other in one process, until one ends with another code."""
-    code = f"""
-from eyeshot.cli import main
-for words in {commands!r}:
-    sys.argv = ["eyeshot", *words]
-    if (code := main()) != {expected}:
-        sys.exit(code or "it worked")
-"""
-    return _python(folder, code, blocked)
 
 
 @pytest.fixture
@@ -70,8 +76,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_core_works_without_any_extra(folder: Path) -> None:
-    commands = [
+def test_the_core_works_without_any_extra_and_what_needs_one_names_it(folder: Path) -> None:
+    works: list[tuple[str, ...]] = [
         ("inspect", "net.py:Net", "--size", "3x32x32"),
         ("filter", "a.png", "-k", "sobel-x", "-o", "edges.png"),
         ("filter", "plain.tif", "-k", "mean", "-o", "mean.tif"),
@@ -79,32 +85,33 @@ def test_the_core_works_without_any_extra(folder: Path) -> None:
         ("run", "net.py:Net", "a.png", "-o", "out.tif"),
         ("explain", "net.py:Net", "a.png", "--layer", "0", "--unit", "0,3,4"),
     ]
-    done = _commands(folder, commands, set(EXTRAS))
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_what_needs_an_extra_names_it(folder: Path) -> None:
+    zarr = ("run", "net.py:Net", "a.png", "-o", "out.zarr")
     needs: dict[tuple[str, ...], tuple[str, str]] = {
-        ("run", "net.py:Net", "a.png", "-o", "out.zarr"): ("imagecodecs", "images"),
+        zarr: ("imagecodecs", "images"),
         ("filter", "lzw.tif", "-k", "mean", "-o", "mean.png"): ("imagecodecs", "images"),
         ("train", "pets", "-o", "run"): ("lightning_fabric", "train"),
         ("see", "net.py:Net", "a.png", "-o", "maps.png"): ("matplotlib", "report"),
-        ("run", "net.py:Net", "scan.nii.gz", "-o", "out.npy"): ("nibabel", "nifti"),
+        ("run", "net.py:Net", "scan.nii.gz", "-o", "out2.npy"): ("nibabel", "nifti"),
     }
-    clusters: list[tuple[str, ...]] = [
-        ("run", "net.py:Net", "a.png", "-o", "out.zarr", "--workers", "2"),
-        ("run", "net.py:Net", "a.png", "-o", "out.zarr", "--scheduler", "tcp://127.0.0.1:1"),
+    clusters = [(*zarr, "--workers", "2"), (*zarr, "--scheduler", "tcp://127.0.0.1:1")]
+    lines = [
+        f"{package} is not installed; pip install 'eyeshot[{name}]'"
+        for package, name in [*needs.values(), *[("distributed", "dask")] * 2]
     ]
-    reported = _commands(folder, clusters, {"dask"}, expected=1)
-    assert reported.returncode == 0, reported.stdout + reported.stderr
-    assert reported.stderr.count("distributed is not installed; pip install 'eyeshot[dask]'") == 2
-    # A command that fails for want of a package ends with 1: each is asked for in turn.
-    reported = _commands(folder, list(needs), {"images", "nifti", "train", "report"}, expected=1)
+    every = set(EXTRAS)
+    reported = _commands(
+        folder,
+        [
+            *((every, 0, words) for words in works),
+            *((every, 1, words) for words in needs),
+            *(({"dask"}, 1, words) for words in clusters),
+        ],
+    )
     assert reported.returncode == 0, reported.stdout + reported.stderr
     assert "Traceback" not in reported.stderr
-    lines = [line for line in reported.stderr.splitlines() if line.startswith("eyeshot: ")]
-    for line, (package, name) in zip(lines, needs.values(), strict=True):
-        assert line.endswith(f"{package} is not installed; pip install 'eyeshot[{name}]'")
+    said = [line for line in reported.stderr.splitlines() if line.startswith("eyeshot: ")]
+    for one, line in zip(said, lines, strict=True):
+        assert one.endswith(line)
 
 
 def test_another_missing_module_is_no_extra() -> None:

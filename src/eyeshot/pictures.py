@@ -33,10 +33,6 @@ from PIL import Image, ImageDraw, ImageFont
 from eyeshot.errors import BadValue, UnknownName
 from eyeshot.extras import extra
 
-with extra("report"):
-    import matplotlib
-    from matplotlib import colormaps, font_manager
-
 __all__ = [
     "CONFUSED",
     "INVENTED",
@@ -224,6 +220,18 @@ def _columns(count: int, height: int, width: int) -> int:
     return max(1, min(best, count))
 
 
+def _matplotlib() -> Any:
+    """Its maps of colors and its fonts; ``explain`` comes here for neither, and works without it.
+
+    Raises:
+        Failure: it is not installed.
+    """
+    with extra("report"):
+        import matplotlib
+        import matplotlib.font_manager
+    return matplotlib
+
+
 def _color(one: NDArray[Any], scope: NDArray[Any], *, signed: bool) -> Colors:
     """Color (H, W) by the range of ``scope``, which need not be the map itself."""
     finite = scope[np.isfinite(scope)]
@@ -234,7 +242,7 @@ def _color(one: NDArray[Any], scope: NDArray[Any], *, signed: bool) -> Colors:
     # A map of one number has no range: white when signed; else dark for 0, bright for another.
     flat = 0.5 if signed else float(high > 0)
     unit = (one - low) / (high - low) if high > low else np.full(one.shape, flat)
-    scale = colormaps[_SIGNED if signed else _POSITIVE]
+    scale = _matplotlib().colormaps[_SIGNED if signed else _POSITIVE]
     colors = scale(np.nan_to_num(np.clip(unit, 0, 1)), bytes=True)[..., :3].copy()
     colors[~np.isfinite(one)] = (0, 200, 0)
     return np.asarray(colors, np.uint8)
@@ -338,20 +346,22 @@ def font_for(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
 
 
 def _plain() -> str:
-    return str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
+    return str(Path(_matplotlib().get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
 
 
 @cache
 def _wide() -> str | None:
     """A font of this machine that has Chinese characters; None where there is none."""
-    files = sorted(font_manager.findSystemFonts(), key=lambda file: ("Bold" in file, file))
+    files = sorted(
+        _matplotlib().font_manager.findSystemFonts(), key=lambda file: ("Bold" in file, file)
+    )
     named = ((name, file) for name in _WIDE for file in files)
     return next((file for name, file in named if Path(file).name.startswith(name)), None)
 
 
 @cache
 def _characters(path: str) -> frozenset[int]:
-    font = font_manager.get_font(path)
+    font = _matplotlib().font_manager.get_font(path)
     return frozenset(font.get_charmap())
 
 
@@ -401,7 +411,7 @@ def draw_gradient(
     largest = float(strength.max(initial=0.0)) or 1.0
     # The square root lets weak pixels be seen beside strong ones.
     scaled = np.sqrt(np.clip(strength / largest, 0, 1))
-    heat = colormaps["magma"](scaled, bytes=True)[..., :3].astype(np.float64)
+    heat = _matplotlib().colormaps["magma"](scaled, bytes=True)[..., :3].astype(np.float64)
     gray = _as_rgb(picture).mean(axis=2, keepdims=True) * 0.25
     mixed = np.maximum(heat, gray * (1 - scaled[..., None]))
     return _framed(mixed.astype(np.uint8), box, side)

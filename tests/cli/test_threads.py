@@ -13,10 +13,13 @@ from eyeshot.cli.shared import SPIN_COUNT, limit_spinning
 
 # libgomp prints what it was given when it loads; eyeshot.cli must not have loaded it before.
 LOAD = """
+import gc, os
+gc.disable()
 from eyeshot.cli.shared import limit_spinning
 import eyeshot.cli
 limit_spinning()
 import torch
+os._exit(0)  # Python takes half a second to end
 """
 
 

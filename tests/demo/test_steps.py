@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import os
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from eyeshot import cli, data, demo, images, predict, runs
 from eyeshot.data import Data, Examples
 from eyeshot.demo.drawing import MARKER, Stage, command, first_digit, open_stage, write_on_paper
 from eyeshot.errors import BadFile, BadValue, Failure
+from eyeshot.language import VARIABLE
 
 
 @pytest.fixture
@@ -26,6 +31,23 @@ def stage(tmp_path: Path, digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(digits_run, ready.run_folder)
     ready.run, ready.data = runs.load(ready.run_folder), data.load("digits")
     return ready
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """Where the new process is not what is tested: its command in this one, and its settings."""
+    environments: list[dict[str, str]] = []
+
+    def run(words: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        environments.append(options["env"])
+        assert words[1:3] == ["-m", "eyeshot"]
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            code = cli.main(words[3:])
+        return subprocess.CompletedProcess(words, code, printed.getvalue(), "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return environments
 
 
 def test_the_network_predicts_in_a_new_process(
@@ -49,6 +71,7 @@ def test_the_network_predicts_in_a_new_process(
     assert images.read(paths[-1]).shape == (900, 700, 3)
 
 
+@pytest.mark.usefixtures("beside")
 def test_another_network_in_the_folder_is_detected(stage: Stage) -> None:
     tensors, metadata = runs.read_tensors(stage.run_folder / runs.WEIGHTS)
     tensors["fc2.bias"] = tensors["fc2.bias"].sort().values
@@ -172,7 +195,10 @@ def test_a_digit_on_paper_is_dark_on_light_and_the_same_each_time() -> None:
 
 
 def test_the_demo_speaks_chinese(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stage: Stage,
+    beside: list[dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(demo, "open_stage", lambda *_, **__: stage)
     title = demo.STEPS[1].title
@@ -186,3 +212,4 @@ def test_the_demo_speaks_chinese(
     (line,) = [line for line in lines[1].splitlines() if "digit-7.png" in line]
     verdict = "(正确|错误：应为 7)"
     assert re.fullmatch(rf"   demo/pictures/digit-7.png：\d，把握 [\d.]+%（{verdict}）", line)
+    assert [one[VARIABLE] for one in beside] == ["zh"]
