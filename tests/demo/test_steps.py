@@ -18,7 +18,7 @@ import pytest
 
 from eyeshot import cli, data, demo, images, predict, runs
 from eyeshot.data import Data, Examples
-from eyeshot.demo.drawing import MARKER, Stage, command, first_digit, open_stage, write_on_paper
+from eyeshot.demo.overview import MARKER, Stage, command, first_digit, open_stage, write_on_paper
 from eyeshot.errors import BadFile, BadValue, Failure
 from eyeshot.language import VARIABLE
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from eyeshot import images
 from eyeshot.errors import BadFile
-from eyeshot.images.sources.png import SIGNATURE, chunk
+from eyeshot.images.sources.png_rows import SIGNATURE, chunk
 
 from .conftest import STORED, Array, noise
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from eyeshot import images
 from eyeshot.errors import BadValue, UnknownName
-from eyeshot.images.sources.png import SIGNATURE, chunk
+from eyeshot.images.sources.png_rows import SIGNATURE, chunk
 
 from .conftest import Array, canonical, noise
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from eyeshot import images
 from eyeshot.errors import BadFile
-from eyeshot.images.sources import png
-from eyeshot.images.sources.png import SIGNATURE, chunk, unfilter
+from eyeshot.images.sources import png_rows
+from eyeshot.images.sources.png_rows import SIGNATURE, chunk, unfilter
 
 from .conftest import noise
 
@@ -46,7 +46,7 @@ def undone(lines: NDArray[np.uint8], pixel: int, above: NDArray[np.uint8]) -> ND
 def test_filters_are_undone_in_pieces_too(
     pixel: int, widest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(png, "_WIDEST", widest)
+    monkeypatch.setattr(png_rows, "_WIDEST", widest)
     chance = np.random.default_rng(pixel)
     lines = chance.integers(0, 256, (15, 1 + pixel * 20), np.uint8)
     lines[:, 0] = np.arange(15) % 5
@@ -66,7 +66,7 @@ def test_a_row_of_more_than_a_million_pixels(tmp_path: Path) -> None:
 def _deep(path: Path, array: NDArray[np.uint16], *, interlaced: bool, filtered: int = 0) -> None:
     height, width, channels = array.shape
     color = {2: 4, 3: 2, 4: 6}[channels]
-    passes = png._ADAM7 if interlaced else ((0, 0, 1, 1),)
+    passes = png_rows._ADAM7 if interlaced else ((0, 0, 1, 1),)
     body = b""
     for top, left, down, right in passes:
         part = array[top::down, left::right]

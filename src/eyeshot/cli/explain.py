@@ -114,7 +114,7 @@ def _see(net: str, image: Asked, layers: list[str] | None, weights: Path | None)
 
 def _draw(features: Features, out: Path, title: str, value_range: str) -> None:
     """Draw the maps as a page or a picture, depending on the suffix."""
-    from eyeshot.features.maps import exhibits, page
+    from eyeshot.features.feature_maps import exhibits, page
     from eyeshot.pictures import Panel, png_bytes, sheet
 
     if out.suffix.lower() == ".html":

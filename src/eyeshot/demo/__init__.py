@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from eyeshot import data, images
-from eyeshot.demo.drawing import Stage, draw_overview, first_digit, open_stage, write_on_paper
+from eyeshot.demo.overview import Stage, draw_overview, first_digit, open_stage, write_on_paper
 from eyeshot.demo.pages import read_page
 from eyeshot.errors import Failure
 from eyeshot.evaluation import evaluate, predict

@@ -27,7 +27,7 @@ from scipy.spatial import KDTree
 
 from eyeshot import images
 from eyeshot.data import Data, Examples
-from eyeshot.demo.drawing import Stage
+from eyeshot.demo.overview import Stage
 from eyeshot.densification import dense
 from eyeshot.engine.running import run as run_over
 from eyeshot.language import speaking, tr

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from eyeshot.errors import BadValue, UnknownName, Unsupported
-from eyeshot.features.maps import unknown_layer
+from eyeshot.features.feature_maps import unknown_layer
 from eyeshot.features.seeing import (
     Recorder,
     compute_by_graph,

@@ -27,7 +27,7 @@ from eyeshot.exporting.onnx_files import (
 )
 from eyeshot.extras import extra
 from eyeshot.files import write_aside
-from eyeshot.frontends.memory import hushed
+from eyeshot.frontends.aliasing import hushed
 from eyeshot.frontends.net_geometry import NetGeometry
 from eyeshot.frontends.trials import runs_on_shapes
 from eyeshot.geometry.sizes import OutputGeometry

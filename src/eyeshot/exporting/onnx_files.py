@@ -21,7 +21,7 @@ from torch.export import Dim
 from eyeshot.errors import BadValue, EyeshotError, Unsupported, one_line
 from eyeshot.extras import extra
 from eyeshot.files import write_aside
-from eyeshot.frontends.memory import hushed
+from eyeshot.frontends.aliasing import hushed
 from eyeshot.frontends.net_geometry import InputSizes
 from eyeshot.frontends.programs import export_program
 from eyeshot.frontends.refusals import check_module

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eyeshot.features.maps import Features, LayerMaps, Step
+from eyeshot.features.feature_maps import Features, LayerMaps, Step
 from eyeshot.features.seeing import see
 
 __all__ = ["Features", "LayerMaps", "Step", "see"]

@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from eyeshot.array_likes import check_unmasked, is_pillow
 from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
-from eyeshot.features.maps import (
+from eyeshot.features.feature_maps import (
     Features,
     LayerMaps,
     Step,
@@ -36,7 +36,7 @@ from eyeshot.features.maps import (
     unknown_layer,
 )
 from eyeshot.frontends.agreement import difference
-from eyeshot.frontends.memory import hushed
+from eyeshot.frontends.aliasing import hushed
 from eyeshot.frontends.refusals import in_brief, refuse_autocast, refuse_unreadable
 from eyeshot.frontends.torch import traced_for
 from eyeshot.frontends.trials import as_batch, axes_by_layers, runs_on_shapes

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from eyeshot.cost import costs, total
 from eyeshot.errors import EyeshotError, Unsupported
-from eyeshot.frontends.memory import hushed
+from eyeshot.frontends.aliasing import hushed
 from eyeshot.frontends.refusals import in_brief
 from eyeshot.graph import Graph
 from eyeshot.interpreter import values, with_last_uses

@@ -22,7 +22,7 @@ import torch
 from torch._ops import OpOverload
 
 from eyeshot.errors import Unsupported
-from eyeshot.frontends.memory import links, source_of
+from eyeshot.frontends.aliasing import links, source_of
 from eyeshot.frontends.refusals import where
 from eyeshot.graph import Call, Node, Weight, substitute
 

@@ -36,8 +36,8 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from eyeshot.errors import BadValue, EyeshotError, Unsupported
+from eyeshot.frontends.aliasing import hushed
 from eyeshot.frontends.inlining import KeptPaths, check_condition, holds
-from eyeshot.frontends.memory import hushed
 from eyeshot.frontends.pt2 import ON_WEIGHTS, Program, read_program
 from eyeshot.frontends.refusals import (
     cannot_export,

@@ -22,6 +22,18 @@ from torch.nn.parameter import is_lazy
 
 from eyeshot.errors import BadValue, EyeshotError, Failure, Unsupported
 from eyeshot.frontends.agreement import compared_with_network
+from eyeshot.frontends.aliasing import (
+    Held,
+    dtype_name,
+    family,
+    hushed,
+    is_channels_last,
+    mixes_types,
+    small_tensors_known,
+    source_of,
+    writes_in_place,
+    writes_into_known,
+)
 from eyeshot.frontends.calls import (
     Chance,
     Namer,
@@ -37,18 +49,6 @@ from eyeshot.frontends.calls import (
     strided,
 )
 from eyeshot.frontends.inlining import KeptPaths, failures_leave_modules, inlined, without_extras
-from eyeshot.frontends.memory import (
-    Held,
-    dtype_name,
-    family,
-    hushed,
-    is_channels_last,
-    mixes_types,
-    small_tensors_known,
-    source_of,
-    writes_in_place,
-    writes_into_known,
-)
 from eyeshot.frontends.programs import refuse_lost_paths
 from eyeshot.frontends.pt2 import Program, Signature, damaged
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line, where

@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
-from eyeshot.frontends.memory import FEW_NUMBERS, hushed
+from eyeshot.frontends.aliasing import FEW_NUMBERS, hushed
 from eyeshot.graph import Graph
 from eyeshot.language import tr
 from eyeshot.untouched import Snapshot, memory_of, one_at_a_time, untouched

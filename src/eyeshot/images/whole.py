@@ -73,10 +73,10 @@ def _png(path: Path, image: Image.Image) -> NDArray[np.uint16] | None:
         start = file.read(32)
     if not start.startswith(PNG_START) or start[24] != 16:
         return None
-    from eyeshot.images.sources import png
+    from eyeshot.images.sources import png_rows
 
     image.load()  # Pillow checks that the file is complete
-    return png.read_deep(path)
+    return png_rows.read_deep(path)
 
 
 def _jpeg2000(path: Path, image: Image.Image) -> NDArray[np.uint16] | None:
@@ -356,7 +356,7 @@ def read_picture(
 
 def _read_tiff(path: Path, selection: Selection) -> Picture:
     """One page, or the channels of one image; a stack of pages is refused."""
-    from eyeshot.images.sources.tiff import open_tiff
+    from eyeshot.images.sources.tiff_segments import open_tiff
 
     with open_tiff(path, selection, one_picture=True) as source:
         check_size(path, source.shape, source.dtype.itemsize)

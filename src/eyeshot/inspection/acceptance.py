@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from eyeshot.frontends.memory import hushed
+from eyeshot.frontends.aliasing import hushed
 from eyeshot.frontends.trials import runs_on_shapes
 from eyeshot.geometry import Fields
 from eyeshot.geometry.sizes import certainly_takes

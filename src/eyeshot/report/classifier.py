@@ -17,7 +17,7 @@ from eyeshot.data.pixels import reduce
 from eyeshot.evaluation import Evaluation, evaluate, load_test_data
 from eyeshot.extras import extra
 from eyeshot.features import Features, LayerMaps, Step, see
-from eyeshot.features.maps import exhibit
+from eyeshot.features.feature_maps import exhibit
 from eyeshot.pages import Bars, Card, Cards, Figure, Image, Matrix, Part, Plot, Section, Table, Text
 from eyeshot.pictures import (
     Curve,

@@ -19,7 +19,7 @@ from eyeshot.evaluation.generation import (
     sample,
 )
 from eyeshot.features import see
-from eyeshot.features.maps import exhibit
+from eyeshot.features.feature_maps import exhibit
 from eyeshot.nets import Generator
 from eyeshot.pages import Card, Cards, Fact, Figure, Image, Part, Plot, Section, Table
 from eyeshot.pictures import Curve, curves_svg, data_uri, mosaic

@@ -35,7 +35,13 @@ from eyeshot.images.layouts import Index
 from eyeshot.images.whole import SCALE_FIRST, note_dark, notes_on
 from eyeshot.language import tr
 from eyeshot.runs.config import TASKS, NetSource, Recipe, RunConfig, normalize, score
-from eyeshot.runs.weights import fingerprint, load_weights, read_tensors, save_tensors, take_weights
+from eyeshot.runs.weight_files import (
+    fingerprint,
+    load_weights,
+    read_tensors,
+    save_tensors,
+    take_weights,
+)
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -41,7 +41,7 @@ from eyeshot.explanation import (
     walk_transpose,
 )
 from eyeshot.explanation.traces import parse_matrix
-from eyeshot.features.maps import bare, follows, words
+from eyeshot.features.feature_maps import bare, follows, words
 from eyeshot.graph import Family, Graph, Node
 from eyeshot.inspection import Inspection
 from eyeshot.nets.unet import place_of

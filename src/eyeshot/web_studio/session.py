@@ -15,7 +15,7 @@ from eyeshot.axes import Interval
 from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.evaluation.classification import has_probabilities
 from eyeshot.explanation.attribution import attribute_graph, black
-from eyeshot.features.maps import words
+from eyeshot.features.feature_maps import words
 from eyeshot.geometry import required
 from eyeshot.graph import Family, Node
 from eyeshot.inspection import Inspection

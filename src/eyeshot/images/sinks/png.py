@@ -31,7 +31,7 @@ from eyeshot.images.sinks.files import FileSink, Place, remove
 from eyeshot.images.sinks.sink import ArrangedSource, Arrangement, Start, laid, letters
 from eyeshot.images.sources import open_source
 from eyeshot.images.sources.arrays import RawSource
-from eyeshot.images.sources.png import SIGNATURE, chunk
+from eyeshot.images.sources.png_rows import SIGNATURE, chunk
 from eyeshot.images.sources.source import OpenFile, Source
 from eyeshot.language import ntr, tr
 

@@ -39,8 +39,8 @@ from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.sink import SinkMemory, Storage, laid_canonically
 from eyeshot.images.sinks.zarrays import ZarrSink, chunk_of, file_of
 from eyeshot.images.sources.source import Selection, Source
-from eyeshot.images.sources.tiff import open_tiff
-from eyeshot.images.sources.zarrays import open_zarr
+from eyeshot.images.sources.tiff_segments import open_tiff
+from eyeshot.images.sources.zarr_chunks import open_zarr
 
 with extra("images"):
     import zarr

@@ -21,7 +21,7 @@ from eyeshot.images.sinks.files import Place
 from eyeshot.images.sinks.png import PlacedSink, read_start, write_all, write_bytes
 from eyeshot.images.sinks.sink import laid, letters
 from eyeshot.images.sources.source import Selection, Source
-from eyeshot.images.sources.tiff import open_tiff
+from eyeshot.images.sources.tiff_segments import open_tiff
 
 TILE = 256
 _ASCII, _SHORT, _LONG, _RATIONAL, _DOUBLE, _LONG8 = 2, 3, 4, 5, 12, 16

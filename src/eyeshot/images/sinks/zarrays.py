@@ -34,7 +34,7 @@ from eyeshot.images.sinks.sink import (
     Storage,
 )
 from eyeshot.images.sources.source import Selection, Source
-from eyeshot.images.sources.zarrays import open_zarr
+from eyeshot.images.sources.zarr_chunks import open_zarr
 
 with extra("images"):
     import zarr

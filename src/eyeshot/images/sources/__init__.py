@@ -75,7 +75,7 @@ def open_file(path: Path | str, selection: Selection) -> Source:
 
 def _opened(path: Path | str, selection: Selection) -> Source:
     if isinstance(path, str) or path.is_dir():
-        from eyeshot.images.sources.zarrays import open_zarr
+        from eyeshot.images.sources.zarr_chunks import open_zarr
 
         return open_zarr(path, selection)
     try:
@@ -88,7 +88,7 @@ def _opened(path: Path | str, selection: Selection) -> Source:
     if is_nifti(path):
         return open_nifti(path, selection)
     if start.startswith(TIFF_STARTS):
-        from eyeshot.images.sources.tiff import open_tiff
+        from eyeshot.images.sources.tiff_segments import open_tiff
 
         return open_tiff(path, selection)
     if start.startswith(b"RIFF") and start[8:12] == b"WAVE":
@@ -100,7 +100,7 @@ def _opened(path: Path | str, selection: Selection) -> Source:
 
         return open_npy(path, selection)
     if start.startswith(PNG_START):
-        from eyeshot.images.sources.png import open_png
+        from eyeshot.images.sources.png_rows import open_png
 
         streamed = open_png(path, selection)
         if streamed is not None:
