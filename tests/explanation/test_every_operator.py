@@ -17,9 +17,8 @@ import eyeshot
 from eyeshot import nets
 from eyeshot.errors import Unsupported
 from eyeshot.explanation import UnitTrace, explain_unit
-from eyeshot.explanation.capture import see_operator
 from eyeshot.explanation.explaining import explain_seen
-from eyeshot.explanation.traces import Part
+from eyeshot.explanation.traces import Part, see_operator
 from eyeshot.frontends.torch import traced
 from tests.features.networks import ByValues, Functional
 from tests.features.test_names import example  # noqa: F401  (a fixture)

@@ -20,8 +20,8 @@ import eyeshot
 from eyeshot import reference as ref
 from eyeshot.errors import BadValue, Failure, UnknownName, Unsupported
 from eyeshot.explanation import explain_unit
-from eyeshot.explanation.capture import see_operator
 from eyeshot.explanation.explaining import check_total, explain_seen
+from eyeshot.explanation.traces import see_operator
 from eyeshot.nets import digit_cnn
 from tests.networks import examples
 

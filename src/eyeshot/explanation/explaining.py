@@ -23,14 +23,16 @@ from torch import Tensor, nn
 
 from eyeshot import runs
 from eyeshot.errors import BadValue, Failure, Unsupported
-from eyeshot.explanation.capture import Seen, hear_operator, see_operator
 from eyeshot.explanation.traces import (
     Part,
+    Seen,
     TraceRule,
     UnitTrace,
     as_numbers,
     described,
+    hear_operator,
     number_part,
+    see_operator,
 )
 from eyeshot.explanation.walks import trace_join, trace_move, trace_resize
 from eyeshot.features.seeing import NO_GRAPH, as_input

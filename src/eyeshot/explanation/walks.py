@@ -24,10 +24,10 @@ from rich.console import RenderableType
 from torch import Tensor
 
 from eyeshot.errors import BadValue, UnknownName, Unsupported
-from eyeshot.explanation.capture import Seen
 from eyeshot.explanation.traces import (
     Matrix,
     Part,
+    Seen,
     UnitTrace,
     as_number,
     as_numbers,

@@ -38,8 +38,8 @@ from eyeshot.engine.outputs import Preparation
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue, Unsupported, shorten
 from eyeshot.explanation import UnitTrace
-from eyeshot.explanation.capture import seen_among
 from eyeshot.explanation.explaining import explain_seen
+from eyeshot.explanation.traces import seen_among
 from eyeshot.features.seeing import compute_by_graph
 from eyeshot.frontends.trials import accepted_axes
 from eyeshot.geometry import Fields, Region, required
