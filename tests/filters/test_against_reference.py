@@ -206,3 +206,44 @@ def test_squares_that_overflow_are_not_taken_for_infinity() -> None:
     picture = np.full((40, 40), 1e30, dtype=np.float32)
     filtered = eyeshot.filter(picture, "mean:31", padding="valid")
     np.testing.assert_allclose(filtered, 1e30, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("spike", [1e6, 1e10, 3e38])
+@pytest.mark.parametrize("kernel", ["mean:31", "dense"])
+def test_one_huge_value_changes_only_what_covers_it(kernel: str, spike: float, dtype: str) -> None:
+    """Running sums and transforms would lose all others, as beside a "no data" of -3.4e38."""
+    rng = np.random.default_rng(4)
+    weights = rng.random((31, 31)) if kernel == "dense" else np.full((31, 31), 1 / 31**2)
+    picture = rng.random((80, 90, 2)).astype(dtype)
+    picture[40, 40, 0] = -spike
+    got = eyeshot.filter(picture, weights, padding="valid", alpha="filter")
+    windows = np.lib.stride_tricks.sliding_window_view(picture.astype("f8"), (31, 31), (0, 1))
+    expected = np.einsum("hwcij,ij->hwc", windows, weights)
+    apart = np.abs(windows).max((3, 4)) < 2
+    assert apart.any()
+    assert not apart.all()
+    np.testing.assert_allclose(
+        got[apart], expected[apart], rtol=1e-4 if dtype == "float32" else 1e-8
+    )
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("f4", 1e-25), ("f4", 1e25), ("f8", 1e-160)])
+def test_edge_strength_is_right_at_any_scale(dtype: str, scale: float) -> None:
+    """The squares of these floats are 0, or infinite."""
+    picture = np.random.default_rng(5).random((20, 21))
+    picture[:6, :6] = 0
+    scaled = (picture * scale).astype(dtype)
+    strength = eyeshot.filter(scaled, "sobel", padding="reflect") / np.dtype(dtype).type(scale)
+    expected = eyeshot.filter(picture, "sobel", padding="reflect")
+    np.testing.assert_allclose(strength, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_small_weight_is_not_left_out_beside_a_large_one() -> None:
+    """A kernel is separable only if each of its weights is, to its own rounding."""
+    weights = np.outer(np.arange(1.0, 8), np.arange(1.0, 8))
+    weights[0] = 0
+    weights[0, 0] = 1e-7
+    picture = np.zeros((7, 7), np.float32)
+    picture[0, 0] = 1
+    assert eyeshot.filter(picture, weights, padding="valid") == np.float32(1e-7)

@@ -153,3 +153,11 @@ def test_a_plan_describes_the_computation() -> None:
     for word in ("magnitude", "convolution", "mirrored", "3 channels", "alpha kept", "0…255"):
         assert word in plan
     assert "left as they are" in str(make_plan(np.zeros((9, 9)), "mean"))
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("f4", 1e-40), ("f4", 3e38), ("f8", 1.5e308)])
+def test_any_scale_is_stretched_to_the_range(dtype: str, scale: float) -> None:
+    """The span of the values, or its inverse, may be more than the type holds."""
+    picture = np.array([[-1, 0, 1]]) * np.dtype(dtype).type(scale)
+    stretched = eyeshot.filter(picture, "identity", range="rescale")
+    np.testing.assert_allclose(stretched, [[0, 0.5, 1]], rtol=1e-4)

@@ -8,6 +8,7 @@ stay in the cache of the processor. The result is converted to the sample type o
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
@@ -83,11 +84,16 @@ def correlate(picture: Array, weights: Weights, route: Route, padding: str) -> A
     Returns:
         (H, W[, C]), or (H − kh + 1, W − kw + 1[, C]) for ``"valid"``.
     """
-    if route.method in (Method.BOX, Method.FFT) and not _is_finite(picture):
-        # Running sums and transforms would spread one NaN over the whole picture.
-        route = find_route(weights, picture.itemsize, local=True)
+    work = picture.dtype
+    if route.method in (Method.BOX, Method.FFT):
+        exact = _global_type(picture, weights.shape, route.method)
+        if exact is None:
+            route = find_route(weights, picture.itemsize, local=True)
+        else:
+            work = exact
     if route.method is Method.FFT:
-        return _by_fft(pad(picture, weights.shape, padding), weights)
+        padded = pad(picture, weights.shape, padding).astype(work, copy=False)
+        return _by_fft(padded, weights).astype(picture.dtype, copy=False)
     if len(route.pieces) > 1 or (route.method is Method.DIRECT and not route.pieces):
         return _by_pieces(pad(picture, weights.shape, padding), weights, route)
     if padding == "circular":
@@ -116,15 +122,40 @@ def magnitude(
             correlate(picture[low:high], weights, route, padding)[first - low : last - low]
             for weights, route in zip(kernels, routes, strict=True)
         )
-        cv2.magnitude(x, y, joined[first:last])
+        band = joined[first:last]
+        cv2.magnitude(x, y, band)
+        # Where the squares overflow, or lose digits below the smallest normal number.
+        kind = np.finfo(band.dtype)
+        lost = ~((band > np.sqrt(kind.tiny / kind.eps)) & (band < np.inf)) & ((x != 0) | (y != 0))
+        if lost.any():
+            band[lost] = np.hypot(x[lost], y[lost])
     return joined
 
 
-def _is_finite(picture: Array) -> bool:
-    """Whether all values are finite. The sum of squares shows it in half the time."""
-    if np.isfinite(np.vdot(picture, picture)):
-        return True
-    return bool(np.isfinite(picture).all())  # the squares of large values may overflow
+# The smallest share of the largest value that the largest of a patch may be, for each type.
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+_OF_SINGLES, _OF_DOUBLES = 2.0**-12, {4: 2.0**-30, 8: 2.0**-20}
+
+
+def _global_type(picture: Array, shape: tuple[int, ...], method: Method) -> DType | None:
+    """The float type in which running sums or a transform are right for a picture; None if none is.
+
+    Both spread the rounding of the largest value over the whole picture, and NaN and infinity too:
+    where a patch holds far smaller values, such as those beside a "no data" of -3.4e38, nothing
+    would be left of them. Running sums are always float64.
+    """
+    blocks = np.abs(picture)
+    for axis, length in enumerate(shape):  # each patch holds a whole block of half its size
+        starts = np.arange(0, picture.shape[axis], (length + 1) // 2)
+        blocks = np.maximum.reduceat(blocks, starts, axis)
+    largest = blocks.max((0, 1))  # of each channel
+    if not np.isfinite(largest).all():
+        return None
+    shares = np.divide(blocks, largest, out=np.ones_like(blocks), where=blocks > 0)
+    share = float(shares.min())
+    if method is Method.FFT and picture.dtype == _SINGLE and share >= _OF_SINGLES:
+        return _SINGLE
+    return _DOUBLE if share >= _OF_DOUBLES[picture.itemsize] else None
 
 
 def pad(picture: Array, shape: tuple[int, ...], padding: str) -> Array:
@@ -601,11 +632,18 @@ def fit(values: Array, dtype: DType, policy: str) -> Array:
     return values.astype(target, copy=False)
 
 
+_USUAL_EXPONENT = 64
+
+
 def _stretch(values: Array, top: float) -> None:
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         cure = "replace them first with numpy.nan_to_num, or use range='keep'"
         raise BadValue("the filtered picture holds NaN or infinity: no range to rescale", cure=cure)
+    exponent = math.frexp(max(-low, high))[1]
+    if abs(exponent) > _USUAL_EXPONENT:  # else the difference or its inverse may overflow
+        np.ldexp(values, -exponent, out=values)
+        low, high = float(values.min()), float(values.max())
     if high > low:
         values -= low
         values *= top / (high - low)

@@ -306,7 +306,7 @@ def _find_route(weight_bytes: bytes, width: int, itemsize: int, local: bool) -> 
 
 
 def _factor(weights: Weights, itemsize: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Column and row whose outer product equals ``weights`` to the rounding of the float type.
+    """Column and row whose outer product equals each weight to the rounding of the float type.
 
     A rank-1 matrix is the product of any of its columns and any of its rows, divided by the weight
     where they cross. The largest weight is the crossing that rounds least.
@@ -316,8 +316,8 @@ def _factor(weights: Weights, itemsize: int) -> tuple[tuple[float, ...], tuple[f
     if largest == 0:
         return None
     column, row = weights[:, crossing[1]], weights[crossing[0]] / largest
-    tolerance = (2**-23 if itemsize == 4 else 2**-51) * abs(largest)
-    if (np.abs(weights - np.outer(column, row)) > tolerance).any():
+    tolerance = 2**-23 if itemsize == 4 else 2**-51
+    if (np.abs(weights - np.outer(column, row)) > tolerance * np.abs(weights)).any():
         return None
     return tuple(column.tolist()), tuple(row.tolist())
 
