@@ -137,7 +137,8 @@ class _State:
         writer: Writer,
     ) -> None:
         self.job, self.sinks, self._progress, self.writer = job, sinks, progress, writer
-        self.readings = Readings(job.sources, sinks.values())
+        kept = [sink for sink in sinks.values() if not isinstance(sink, ArraySink)]
+        self.readings = Readings(job.sources, kept)  # a run into memory is not resumed
         self.extremes = extremes
         self._started = time.perf_counter()
         self.rows, self.positions, self.multiply_adds = 0, 0, 0

@@ -79,7 +79,7 @@ class Readings:
     def note(self, name: str, window: Sequence[Interval], samples: NDArray[Any]) -> None:
         """Record the checksum of a window; of many windows, only every n-th is recorded."""
         self._count += 1
-        if self._count % self._step:
+        if not self._notes or self._count % self._step:
             return
         reading = [name, [[side.lo, side.hi] for side in window], checksum_of(samples)]
         for notes in self._notes:

@@ -51,7 +51,7 @@ class Progress:
         gathers: whether it reduces all rows, so that rows pass and are not buffered.
         at_once: whether a single call computes all its rows.
         after: the nodes that must be complete before its first row is computed.
-        limited: whether a band was ready when it was last asked, and more may have been.
+        limited: whether more rows than a band were ready when it was last asked.
         stale: whether rows may be ready: something that it reads has changed since it was asked.
     """
 
@@ -132,15 +132,15 @@ class Schedule:
         """The rows to compute next: those that the inputs now allow, a band of them at most."""
         if any(one.done < one.end for one in progress.after):
             return Interval(progress.done, progress.done)
-        target = band = _a_band_on(progress)
+        band, target = _a_band_on(progress), progress.end
         for edge in progress.node.edges:
             source = self._all[edge.source]
             if source.done < source.end:  # otherwise all rows that are read of it are computed
                 target = min(target, edge.axes[0].ready(source.done, source.size))
         if target - progress.done < min(progress.least, progress.end - progress.done):
             return Interval(progress.done, progress.done)
-        progress.limited = target >= band
-        return Interval(progress.done, max(progress.done, target))
+        progress.limited = target > band
+        return Interval(progress.done, max(progress.done, min(target, band)))
 
     def gatherable(self, progress: Progress) -> tuple[Interval, bool]:
         """For a node that gathers: the new rows of its input, and whether they are the last."""
