@@ -17,7 +17,7 @@ from eyeshot import images
 from eyeshot.cli import main
 from eyeshot.errors import BadValue
 from eyeshot.runs import Recipe, Run, RunConfig
-from tests.engine.law import noise
+from tests.engine.law import noise, whole
 
 RNG = np.random.default_rng(0)
 
@@ -140,6 +140,24 @@ def test_gray_stored_as_color_is_read_as_one_channel(channels: int) -> None:
     stored[12, 7, 1] ^= 1
     with pytest.raises(BadValue, match=r"\(12, 7\) is (colored|transparent)"):
         eyeshot.run(net, stored, band=5)
+
+
+def test_gray_stored_as_color_stays_color_for_a_network_that_takes_both() -> None:
+    class Total(nn.Module):
+        """A layer of the sum of all channels, however many there are."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.conv(x.sum(1, keepdim=True))
+            return y
+
+    gray = RNG.random((1, 20, 30), dtype=np.float32)
+    stored = np.repeat(gray, 3, axis=0)
+    (truth,) = whole(net := Total().eval(), torch.from_numpy(stored))
+    np.testing.assert_allclose(eyeshot.run(net, stored), truth, atol=1e-5)
 
 
 def test_an_opaque_alpha_channel_is_left_out(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +84,38 @@ def test_windows_that_see_padding_alone_do_not_end_the_process() -> None:
     assert listen(results) == ["alive"]
     process.join()
     assert process.exitcode == 0
+
+
+def test_a_window_sees_padding_alone_where_every_cell_lies_outside() -> None:
+    for n, kernel, padding, stride, dilation in np.ndindex(5, 4, 5, 3, 4):
+        n, kernel, stride, dilation = n + 1, kernel + 1, stride + 1, dilation + 1
+        starts = range(-padding, n + padding - dilation * (kernel - 1), stride)
+        cells = [range(first, first + dilation * kernel, dilation) for first in starts]
+        if not starts:
+            continue  # torch refuses it
+        blind = any(not 0 <= min(one, key=lambda i: abs(2 * i - n + 1)) < n for one in cells)
+        found = kernels._sees_padding_alone(n, kernel, padding, stride, dilation)
+        assert found == blind, (n, kernel, padding, stride, dilation)
+
+
+def test_a_convolution_by_pieces_of_rows_is_that_of_one_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Torch's own kernel of float64 is asked for a few rows at a time; here for one."""
+    convolve_whole: Callable[..., torch.Tensor] = torch.nn.functional.conv2d
+    stride, padding, dilation = [2, 1], [3, 2], [2, 1]
+    value, weight = noise(1, 4, 13, 10, double=True), noise(6, 2, 3, 3, double=True)
+    truth = convolve_whole(value, weight, None, stride, padding, dilation, 2)
+    pieces = []
+
+    def convolve(part: torch.Tensor, *rest: Any) -> torch.Tensor:
+        pieces.append(part.shape[2])
+        return convolve_whole(part, *rest)
+
+    monkeypatch.setattr(kernels, "COLUMNS", 1)
+    found = kernels._by_pieces(convolve, value, weight, None, stride, padding, dilation, 2)
+    assert pieces == [5] * truth.shape[2]
+    np.testing.assert_allclose(found, truth, rtol=0, atol=1e-12)
 
 
 def test_a_kernel_that_is_wrong_on_one_column_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

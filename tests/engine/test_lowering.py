@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eyeshot.graph import Family
 from eyeshot.operators.winograd import is_winograd
 from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
 
@@ -87,6 +88,47 @@ def test_a_sum_behind_a_convolution_by_transforms_is_right(name: str) -> None:
     assert any(is_winograd(node) and node.params.adds for node in job.graph)
     parts, _ = by_parts(cut(job, 16))
     assert largest_difference(parts, whole(net, image)) <= 1e-5
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_joined_channels_are_made_only_if_they_are_asked_for(shown: bool) -> None:
+    """A convolution reads its parts where they are, unless the joined map is an output."""
+
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(6, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            y = torch.cat([x, x.exp()], 1)
+            return (y, self.conv(y)) if shown else (self.conv(y),)
+
+    image = noise(3, 21, 19)
+    net = Joined().eval()
+    job = job_of(net, image)
+    assert any(node.family is Family.CONCATENATE for node in job.graph) == shown
+    parts, _ = by_parts(cut(job, 5, 2))
+    assert largest_difference(parts, whole(net, image)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("before", "fused"),
+    [
+        (lambda x: 0.5 * x, True),
+        (lambda x: x.clamp(-float("inf"), 1), False),
+        (lambda x: x.log(), False),
+        (lambda x: x / 2, True),
+        (lambda x: x / 0, False),
+    ],
+)
+def test_an_activation_is_fused_if_no_number_can_be_nan(
+    before: Callable[[Tensor], Tensor], fused: bool
+) -> None:
+    """oneDNN's own ReLU makes zero of NaN."""
+    net = _Sum(lambda net, x: F.relu(net.one(before(x)) + x))
+    job = job_of(enliven(net, noise(1, 3, 16, 16)), noise(3, 16, 16))
+    (last,) = (node for node in job.graph if node.is_convolution and node.params.adds)
+    assert (last.params.activation == "relu") == fused
 
 
 @pytest.mark.parametrize("channels", [6, 40])

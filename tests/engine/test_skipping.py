@@ -318,6 +318,17 @@ def test_where_by_a_mask_with_opacity(tmp_path: Path) -> None:
     np.testing.assert_array_equal(~np.isnan(found[0]), inside)
 
 
+class TwoSizes(nn.Module):
+    """A map of 64×64 and one of 62×62 for an image of 64×64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return 2 * x, self.conv(x)
+
+
 def test_where_that_cannot_be_taken(tmp_path: Path) -> None:
     net, image = unet(), noise(1, 64, 64)
     for text, fact in (
@@ -338,6 +349,8 @@ def test_where_that_cannot_be_taken(tmp_path: Path) -> None:
     classifier = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     with pytest.raises(BadValue, match="not pictures of one size"):
         eyeshot.run(classifier, image, where=np.ones((4, 4)))
+    with pytest.raises(BadValue, match="not pictures of one size"):  # nor where a part is
+        eyeshot.run(TwoSizes().eval(), image, where=np.ones((4, 4)), region=[(0, 8), (0, 8)])
 
 
 def test_memory_counts_the_rows_of_cells() -> None:

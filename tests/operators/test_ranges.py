@@ -70,6 +70,8 @@ OTHERS: tuple[Answer, ...] = (
     lambda a, b: -a.sigmoid(),
     lambda a, b: F.interpolate(a.sigmoid(), scale_factor=2, mode="bicubic"),
     lambda a, b: F.relu6(a),
+    lambda a, b: a.sum((2, 3), keepdim=True),
+    lambda a, b: -a.exp().sum((2, 3), keepdim=True),
 )
 
 
