@@ -19,7 +19,7 @@ import eyeshot
 from eyeshot import data, images
 from eyeshot.data.pairs import Crops, Pairs
 from eyeshot.nets import unet
-from eyeshot.report.masks import VIEWS, MaskPicture, gather_masks
+from eyeshot.report.pairs import VIEWS, MaskPicture, gather_masks
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images"
 SIDE, CROP, PAIRS = 192, 96, 10

@@ -16,25 +16,27 @@ import eyeshot
 from eyeshot import cli, data, filters, images, runs
 from eyeshot.data.pairs import PairReader, open_pair
 from eyeshot.errors import BadValue
-from eyeshot.evaluation import PictureScore, load_test_pairs
+from eyeshot.evaluation import load_test_pairs
 from eyeshot.evaluation import passes as passing
 from eyeshot.evaluation.pairs import RestoredPicture, psnr_of
 from eyeshot.pages import Legend, Matrix, Shares, Strip, Table
 from eyeshot.pictures import paint_classes
-from eyeshot.report import masks as masks_module
+from eyeshot.report import pairs as pairs_report
 from eyeshot.report import render_pairs, write_report
 from eyeshot.report.curves import SIZES, smooth
-from eyeshot.report.masks import (
+from eyeshot.report.pairs import (
     SHOWN,
     MaskMaterial,
+    RestoredMaterial,
     classes_section,
     errors_section,
+    filters_section,
     gather_masks,
-    pictures_section,
+    gather_restored,
+    mask_pictures_section,
+    restored_pictures_section,
 )
 from eyeshot.report.places import measure_light
-from eyeshot.report.restored import RestoredMaterial, filters_section, gather_restored
-from eyeshot.report.restored import pictures_section as restored_section
 from eyeshot.runs import METRICS
 
 from .pairs import cells, write_masks, write_run
@@ -95,7 +97,7 @@ def test_each_class_has_its_figures(masks: MaskMaterial) -> None:
 
 
 def test_the_worst_picture_comes_first_and_large_ones_show_parts(masks: MaskMaterial) -> None:
-    section = pictures_section(masks)
+    section = mask_pictures_section(masks)
     legend, *strips = section.parts
     assert isinstance(legend, Legend)
     assert [meaning for _, meaning in legend.colors][-1] == "not judged by anybody"
@@ -138,26 +140,16 @@ def test_wrong_pixels_are_counted_once_in_each_profile(masks: MaskMaterial) -> N
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=16))
-def test_the_worst_and_the_best_are_shown(dices: list[int]) -> None:
-    """Of a watcher that takes no pictures: only the choice is looked at."""
-
-    class Counting(masks_module._Watcher):
-        def _count(self, reader: Any, answer: Any) -> Any:
-            return None
-
-    watcher = Counting(2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masks_module, "find_worst", lambda *_: [])
-        patch.setattr(masks_module, "_take_whole", lambda *_: None)
-        patch.setattr(masks_module, "measure_light", lambda _: None)
-        for number, dice in enumerate(dices):
-            score = PictureScore(str(number), 0.5, dice / 10)
-            pair = data.pairs.Pair(str(number), Path(), Path(), (1, 1))
-            answer: Any = passing.Answer(np.zeros((1, 1, 1)), (0, 0))
-            watcher.watch(pair, None, answer, score)  # type: ignore[arg-type]
-    scores = [round(10 * picture.score.dice) for picture in watcher.pictures]
-    ordered = sorted(dices)
-    assert scores == (ordered if len(dices) <= 2 * SHOWN else ordered[:SHOWN] + ordered[-SHOWN:])
+def test_the_worst_and_the_best_are_shown(scores: list[int]) -> None:
+    extremes = pairs_report._Extremes[tuple[int, int]]()
+    for number, score in enumerate(scores):
+        place = extremes.place(score)
+        if place is not None:
+            extremes.insert(place, score, (score, number))
+    ordered = sorted(scores)
+    shown = ordered if len(scores) <= 2 * SHOWN else ordered[:SHOWN] + ordered[-SHOWN:]
+    assert [score for score, _ in extremes.pictures] == shown
+    assert extremes.pictures == sorted(extremes.pictures)
 
 
 def test_large_pictures_are_never_read_whole(
@@ -265,7 +257,7 @@ def test_restored_pictures_are_shown_beside_what_they_should_be(
         error = np.mean(((noisy.astype(float) - clean) / 255) ** 2)
         assert part.psnr[0] == pytest.approx(psnr_of(float(error)), abs=1e-4)
         assert part.shot.views[-1].shape == clean.shape
-    strips = restored_section(pictures).parts
+    strips = restored_pictures_section(pictures).parts
     shown = [len(strip.views) for strip in strips if isinstance(strip, Strip)]
     assert sorted(shown) == [4, 6, 6]  # a small picture is shown once, pixel by pixel
     psnr = [picture.score.psnr for picture in pictures.pictures]

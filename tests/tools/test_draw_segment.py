@@ -9,7 +9,7 @@ from tools.draw_segment import BLUE, DIM, SIDE, draw_errors, draw_valid, tint, w
 
 from eyeshot import data, images
 from eyeshot.evaluation import PictureScore
-from eyeshot.report.masks import MaskPicture
+from eyeshot.report.pairs import MaskPicture
 from eyeshot.report.places import Shot
 
 

@@ -28,10 +28,17 @@ from eyeshot.report.classifier import (
 )
 from eyeshot.report.curves import curves_section, levels_section
 from eyeshot.report.generated import generator_facts, generator_sections
-from eyeshot.report.masks import MaskMaterial, classes_section, errors_section, gather_masks
-from eyeshot.report.masks import pictures_section as masks_section
-from eyeshot.report.restored import RestoredMaterial, filters_section, gather_restored
-from eyeshot.report.restored import pictures_section as restored_section
+from eyeshot.report.pairs import (
+    MaskMaterial,
+    RestoredMaterial,
+    classes_section,
+    errors_section,
+    filters_section,
+    gather_masks,
+    gather_restored,
+    mask_pictures_section,
+    restored_pictures_section,
+)
 from eyeshot.runs import Run, load
 
 __all__ = [
@@ -198,9 +205,9 @@ def pairs_sections(material: PairsMaterial) -> list[Section]:
     if isinstance(material, MaskMaterial):
         sections.append(classes_section(material))
         if material.pictures:
-            sections += [masks_section(material), errors_section(material)]
+            sections += [mask_pictures_section(material), errors_section(material)]
     else:
-        sections += [build(material) for build in (filters_section, restored_section)]
+        sections += [build(material) for build in (filters_section, restored_pictures_section)]
     if material.levels is not None:
         sections.append(levels_section(material.levels))
     return sections
