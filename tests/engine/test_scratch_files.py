@@ -203,7 +203,7 @@ def test_what_does_not_fit_goes_to_disk_and_leaves_nothing(tmp_path: Path) -> No
     torch.manual_seed(0)
     net = Normed(NORMS["instance"], 16).eval()
     image = noise(1, 1024, 512)
-    give_back()  # as a run with a limit does: what other tests have left is no part of the peak
+    give_back(0)  # as a run with a limit does: what other tests have left is no part of the peak
     in_memory = job_of(net, image, band=32).plan.peak
     plans: list[Any] = []
     out, scratch = tmp_path / "out.npy", tmp_path / "scratch"
@@ -231,7 +231,7 @@ def test_a_run_with_maps_on_disk_goes_on_to_the_same_bytes(tmp_path: Path) -> No
     torch.manual_seed(0)
     net = Normed(NORMS["instance"], 16).eval()
     image = noise(1, 1024, 512)
-    give_back()
+    give_back(0)
     peak = job_of(net, image, band=32).plan.peak
     options: dict[str, Any] = {"memory": peak - (40 << 20), "band": 32}
 

@@ -394,7 +394,7 @@ def make_job(
     load_methods(parts.graph)
     sinks = sinks_memory(parts.graph, outs, parts.forms, parts.regions, shard)
     if memory is not None:
-        give_back()  # free the memory of the trace
+        give_back(memory)  # free the memory of the trace
     memories = resident(), peak()
     cut = begun.cut if begun else None
     space = scratch or scratch_space(None, None)
