@@ -69,7 +69,7 @@ class Stream:
     ) -> None:
         self.multiply_adds = 0
         self._first = first or {}
-        self._across: dict[int, Region] = {}  # what an edge of the graph reads along other axes
+        self._across: dict[tuple[str, int], Region] = {}  # the ranges read along other axes
         self._graph = graph
         self._outputs = outputs
         self._schedule = Schedule(graph, boxes, open_ended, band)
@@ -204,7 +204,7 @@ class Stream:
             return None, False
         if box[0].hi <= self._first.get(name, 0):
             return self._append(progress, self.passed(name, box[0]), borrowed=False), False
-        inputs = [self._tile(edge, box) for edge in progress.node.edges]
+        inputs = [self._tile(e, box, (name, i)) for i, e in enumerate(progress.node.edges)]
         value = self._operators[name](inputs, box, self._buffers[name].room(len(box[0])))
         memories = {tile.value.untyped_storage().data_ptr() for tile in inputs}
         borrowed = value.untyped_storage().data_ptr() in memories
@@ -227,17 +227,23 @@ class Stream:
         self._schedule.advance(progress, count)
         return value
 
-    def _tile(self, edge: Edge, box: Region) -> Tile:
-        """The part of one input that a box of outputs reads, as a view."""
+    def _tile(self, edge: Edge, box: Region, place: tuple[str, int]) -> Tile:
+        """The part of one input that a box of outputs reads, as a view.
+
+        Args:
+            edge: the input; nodes that are computed again share theirs, with other columns.
+            box: the outputs.
+            place: the node, and the number of the input.
+        """
         source = self._schedule[edge.source]
         extents = source.node.extents
         if source.size is None:
             extents = (ENDLESS, *extents[1:])
-        across = self._across.get(id(edge))
+        across = self._across.get(place)
         if across is None:  # the same in every band
             others = zip(edge.axes[1:], box[1:], extents[1:], strict=True)
             across = tuple(axis.input_range_inside(side, n) for axis, side, n in others)
-            self._across[id(edge)] = across
+            self._across[place] = across
         reads = (edge.axes[0].input_range_inside(box[0], extents[0]), *across)
         if not all(reads):
             value = self._empty(source.node, reads)
