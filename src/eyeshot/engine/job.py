@@ -49,7 +49,7 @@ from eyeshot.geometry import Region, grids_of, required
 from eyeshot.graph import Graph, Kind
 from eyeshot.images import Arrangement, Source
 from eyeshot.images.pixel_grid import PixelGrid
-from eyeshot.images.sinks.opening import sink_memory
+from eyeshot.images.sinks import sink_memory
 from eyeshot.images.sinks.sink import SinkMemory, Storage
 from eyeshot.images.sources.converted import GraySource, OpaqueSource
 from eyeshot.language import speaking

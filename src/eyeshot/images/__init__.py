@@ -6,7 +6,7 @@ image of any size to be read by windows, :func:`open_sink` one to be written by 
 
 from eyeshot.images.layouts import Index, Layout, Span, understand
 from eyeshot.images.limits import WHOLE_LIMIT
-from eyeshot.images.sinks.opening import check_target, open_sink, unfinished
+from eyeshot.images.sinks import check_target, open_sink, unfinished
 from eyeshot.images.sinks.sink import Arrangement, ArraySink, Sink
 from eyeshot.images.sources import open_source
 from eyeshot.images.sources.source import Source
