@@ -376,7 +376,7 @@ def _fingerprint(net: nn.Module) -> dict[str, Any]:
         found[name] = (numbers, tensor.dtype, tensor.shape, tensor.requires_grad, id(tensor))
         found[f"{name}.grad"] = tensor.grad is None
     for name, module in net.named_modules():
-        hooks = [len(value) for key, value in vars(module).items() if key.endswith("_hooks")]
+        hooks = [len(one or ()) for key, one in vars(module).items() if key.endswith("_hooks")]
         found[f"module {name}"] = (type(module), module.training, id(module), hooks)
         for key, value in vars(module).items():
             if not key.startswith("_") or key == "_cache":
