@@ -11,6 +11,7 @@ from torch import nn
 
 import eyeshot
 from eyeshot.axes import Interval
+from eyeshot.engine.buffers import LineBuffer
 from eyeshot.engine.lowering import lower
 from eyeshot.engine.stream import Stream
 from eyeshot.errors import BadValue, Unsupported
@@ -136,3 +137,34 @@ def test_what_a_camera_has_given_never_waits_for_more_than_its_chunks_say() -> N
         counts.append(came)
     one, three, at_once = counts
     assert all(one[y] == count for y, count in {**three, **at_once}.items())
+
+
+class _Tokens(nn.Module):
+    """Layers over a list of positions, which has no rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens: torch.Tensor = self.first(x).flatten(2).transpose(1, 2)
+        for layer in self.layers:
+            tokens = tokens + layer(tokens).softmax(1)
+        return tokens.transpose(1, 2).reshape(1, 8, *x.shape[2:])
+
+
+def test_values_without_rows_are_freed_when_nobody_reads_them_again() -> None:
+    x = torch.randn(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    net = _Tokens().eval()
+    graph = graph_or_reject(net, (3, 24, 20))
+    lowered = lower(graph)
+    region = tuple(Interval(0, n) for n in lowered.nodes[lowered.outputs[0]].extents)
+    value, stream = streamed(graph, x, region, [5])
+    torch.testing.assert_close(value, net(x))
+    stores = [
+        buffer._store for buffer in stream._buffers.values() if isinstance(buffer, LineBuffer)
+    ]
+    memories = [store.untyped_storage() for store in stores]
+    kept = {memory.data_ptr(): memory.nbytes() for memory in memories}
+    assert sum(kept.values()) < 24 * 20 * 8 * 4

@@ -101,6 +101,8 @@ class LineBuffer:
         self._start += lo - self.rows.lo
         self.rows = Interval(lo, self.rows.hi)
         if self._dim is None:
+            if not self.rows:  # nobody reads the value again
+                self._store, self._borrowed = self._empty, False
             return
         if not self.rows or self._borrowed:
             # Copy the remaining rows (or an empty slice, for its shape), so that the rest is freed.

@@ -187,7 +187,12 @@ class Stream:
         """A value without positions, for a node that reads only padding."""
         like = next(iter(self._graph.tensors.values()), None)
         place = device if device is not None else like.device if like is not None else None
-        return torch.empty(local_shape(node, box), dtype=getattr(torch, node.dtype), device=place)
+        shape, dtype = local_shape(node, box), getattr(torch, node.dtype)
+        if (
+            node.dims[0] is None
+        ):  # without rows it has its full shape, but needs no memory of its own
+            return torch.zeros((), dtype=dtype, device=place).expand(shape)
+        return torch.empty(shape, dtype=dtype, device=place)
 
     def _work(
         self, progress: Progress, rows: Mapping[str, torch.Tensor]
