@@ -10,17 +10,18 @@ Then the quality: whole trainings with the default settings from three seeds, ju
 slices that were set aside, each as a whole. A second row sets aside the last four slices, which are
 adjacent: no slice beside them, which looks much like them, is learned from.
 
-``--quick`` shows the same figures in minutes: fewer rounds, one seed, two epochs.
+``--quick`` shows the same figures in minutes: fewer rounds, one seed, two epochs. With ``--keep
+DIR``, a call that was ended goes on where it was when it is given the same folder again.
 """
 
 from __future__ import annotations
 
+import csv
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -28,7 +29,8 @@ import torch
 import eyeshot
 from eyeshot.data.pairs import Pairs, load_pairs
 from eyeshot.evaluation import MaskEvaluation
-from eyeshot.runs import RunConfig, build_net
+from eyeshot.files import write_aside
+from eyeshot.runs import METRICS, RunConfig, build_net
 from eyeshot.runs.inputs import geometry_of_named
 from eyeshot.training import Silence
 from eyeshot.training.augmentation import augment_crops
@@ -93,8 +95,8 @@ def our_loop(pairs: Pairs, steps: int, precision: str) -> float:
     return clock.seconds
 
 
-def compare_speed(pairs: Pairs, rounds: int = ROUNDS) -> None:
-    """Print seconds a step of each loop, and the ratios."""
+def compare_speed(pairs: Pairs, rounds: int = ROUNDS) -> list[str]:
+    """Print seconds a step of each loop, and return a line for each ratio."""
     config = describe_pairs(Request("segment", FOLDER, None, {}, {}), pairs)
     height, width = config.size
     print(
@@ -113,60 +115,78 @@ def compare_speed(pairs: Pairs, rounds: int = ROUNDS) -> None:
             seconds[name].append(loop())
         told = "  ".join(f"{name} {times[-1]:.2f} s" for name, times in seconds.items())
         print(f"round {number + 1}/{rounds}  a step: {told}", flush=True)
+    lines = []
     for name in list(loops)[1:]:
         ratios = [p / o for p, o in zip(seconds["plain"], seconds[name], strict=True)]
-        print(
+        lines.append(
             f"{name}: {statistics.median(ratios):.2f} times the plain loop's steps a second "
-            f"(median of {rounds} rounds; goal: {GOAL_RATIO} for eyeshot)"
+            f"(median of {rounds} rounds; goal: {GOAL_RATIO})"
         )
+    return lines
 
 
-@contextmanager
-def adjacent_slices() -> Iterator[Pairs]:
-    """The pairs with the last slices set aside, in a folder of two parts that is then deleted."""
-    with tempfile.TemporaryDirectory() as folder:
-        for side in ("image", "label"):
-            files = sorted((FOLDER / side).iterdir(), key=lambda path: int(path.stem))
-            for number, path in enumerate(files):
-                part = "train" if number < len(files) - VALIDATION else "val"
-                place = Path(folder) / part / side
-                place.mkdir(parents=True, exist_ok=True)
+def adjacent_slices(folder: Path) -> Pairs:
+    """The pairs with the last slices set aside, copied to a folder of two parts."""
+    for side in ("image", "label"):
+        files = sorted((FOLDER / side).iterdir(), key=lambda path: int(path.stem))
+        for number, path in enumerate(files):
+            part = "train" if number < len(files) - VALIDATION else "val"
+            place = folder / part / side
+            place.mkdir(parents=True, exist_ok=True)
+            if not (place / path.name).exists():
                 shutil.copy(path, place)
-        yield load_pairs(folder)
+    return load_pairs(folder)
 
 
-def train_once(pairs: Pairs, seed: int, **settings: int) -> tuple[float, float, float]:
-    """Pixel accuracy, foreground Dice, and minutes of one whole call."""
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        run = eyeshot.train(pairs, out=folder, seed=seed, progress=False, **settings)  # type: ignore[arg-type]
-        minutes = (time.perf_counter() - start) / 60
-        found = eyeshot.evaluate(run, pairs)
-        if not isinstance(found, MaskEvaluation):
-            raise TypeError("a run of masks was judged as something else")
-        dice = found.per_class[1].dice or 0.0
+def train_once(pairs: Pairs, seed: int, place: Path, **settings: int) -> tuple[float, float, float]:
+    """Pixel accuracy, foreground Dice, and minutes of steps; goes on with what is in ``place``."""
+    run = eyeshot.train(
+        pairs,
+        out=place,
+        seed=seed,
+        progress=False,
+        resume=True,
+        **settings,  # type: ignore[arg-type]
+    )
+    with (run.path / METRICS).open() as file:
+        minutes = sum(float(row["seconds"]) for row in csv.DictReader(file)) / 60
+    found = eyeshot.evaluate(run, pairs)
+    if not isinstance(found, MaskEvaluation):
+        raise TypeError("a run of masks was judged as something else")
+    dice = found.per_class[1].dice or 0.0
     print(
         f"seed {seed}: pixel accuracy {found.accuracy:.2%}, foreground Dice {dice:.2%}, "
-        f"{minutes:.1f} minutes",
+        f"{minutes:.1f} minutes of steps",
         flush=True,
     )
     return found.accuracy, dice, minutes
 
 
-def judge_quality(pairs: Pairs, name: str, seeds: tuple[int, ...], **settings: int) -> None:
+def judge_quality(
+    pairs: Pairs, name: str, seeds: tuple[int, ...], folder: Path, **settings: int
+) -> None:
     """Print the figures of a whole training from each seed, and their medians."""
     print(f"{name}, {len(pairs.train)} slices to learn from", flush=True)
-    figures = (train_once(pairs, seed, **settings) for seed in seeds)
+    figures = (train_once(pairs, seed, folder / f"seed-{seed}", **settings) for seed in seeds)
     accuracies, dices, minutes = zip(*figures, strict=True)
     print(
         f"{name}, median of {len(seeds)} seeds: pixel accuracy {statistics.median(accuracies):.2%} "
         f"(goal: {GOAL_ACCURACY:.0%}), foreground Dice {statistics.median(dices):.2%} (goal: "
-        f"{GOAL_DICE:.0%}), {statistics.median(minutes):.1f} minutes (goal: {GOAL_MINUTES})",
+        f"{GOAL_DICE:.0%}), {statistics.median(minutes):.1f} minutes of steps (goal: "
+        f"{GOAL_MINUTES})",
         flush=True,
     )
 
 
-def main(*, quick: bool = False) -> None:
+def judge_all(folder: Path, pairs: Pairs, seeds: tuple[int, ...], **settings: int) -> None:
+    """Print the quality of whole trainings, in two rows; their run folders lie in ``folder``."""
+    name = f"{VALIDATION} slices among the others"
+    judge_quality(pairs, name, seeds, folder / "among", **settings)
+    adjacent = adjacent_slices(folder / "adjacent-slices")
+    judge_quality(adjacent, f"the last {VALIDATION} slices", seeds, folder / "last", **settings)
+
+
+def main(*, quick: bool = False, keep: Path | None = None) -> None:
     """Print the speed beside the plain loop, then the quality of whole trainings, in two rows."""
     if not FOLDER.is_dir():
         print(f"skipped: no membranes in {FOLDER}")
@@ -177,11 +197,19 @@ def main(*, quick: bool = False) -> None:
     if quick:
         print(f"quick: {QUICK_EPOCHS} epochs, fewer than by default; the goals are for the default")
     pairs = load_pairs(FOLDER, validation=VALIDATION)
-    compare_speed(pairs, rounds)
-    judge_quality(pairs, f"{VALIDATION} slices among the others", seeds, **settings)
-    with adjacent_slices() as adjacent:
-        judge_quality(adjacent, f"the last {VALIDATION} slices", seeds, **settings)
-    print(f"all of it: {(time.perf_counter() - begun) / 60:.1f} minutes")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) if keep is None else keep / ("quick" if quick else "whole")
+        folder.mkdir(parents=True, exist_ok=True)
+        ratios = folder / "speed.txt"
+        if ratios.exists():
+            print(f"from {ratios}:")
+        else:
+            lines = compare_speed(pairs, rounds)
+            with write_aside(ratios) as aside:
+                aside.write_text("\n".join(lines), encoding="utf-8")
+        print(ratios.read_text(encoding="utf-8"), flush=True)
+        judge_all(folder, pairs, seeds, **settings)
+    print(f"this call: {(time.perf_counter() - begun) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def test_benchmarks_are_found_and_unknown_ones_refused(capsys: pytest.CaptureFix
 def test_a_quick_form_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["filters", "--quick"]) == 2
     assert "filters has no quick form; leave --quick out" in capsys.readouterr().err
+    assert main(["filters", "--keep", "here"]) == 2
+    assert "filters keeps nothing; leave --keep out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", KERNELS)

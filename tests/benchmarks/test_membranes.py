@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from benchmarks.__main__ import main
 from tests.conftest import SHARED_DATA
 from tests.training.cells import write_cells
 
@@ -12,7 +13,7 @@ from benchmarks import membranes
 from eyeshot.data.pairs import load_pairs
 from eyeshot.evaluation import MaskEvaluation, evaluate
 from eyeshot.runs import load
-from eyeshot.training import recipes, train
+from eyeshot.training import loop, recipes, train
 from eyeshot.training.checkpoint import Position
 
 
@@ -30,10 +31,9 @@ def test_the_loops_take_turns_and_the_ratio_is_reported(
     monkeypatch.setattr(recipes, "_STEP_PIXELS", 1)
     monkeypatch.setattr(membranes, "STEPS", 2)
     folder = write_cells(tmp_path / "cells", ((32, 32),) * 4)
-    membranes.compare_speed(load_pairs(folder), 1)
-    shown = capsys.readouterr().out
-    assert "a step is 4 crops of 32×32" in shown
-    assert shown.count("times the plain loop's steps a second") == 2
+    lines = membranes.compare_speed(load_pairs(folder), 1)
+    assert "a step is 4 crops of 32×32" in capsys.readouterr().out
+    assert ["times the plain loop's steps a second" in line for line in lines] == [True, True]
 
 
 def test_it_is_skipped_by_name(
@@ -47,9 +47,32 @@ def test_it_is_skipped_by_name(
 def test_the_last_slices_are_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_cells(tmp_path / "cells", ((32, 32),) * 12)
     monkeypatch.setattr(membranes, "FOLDER", folder)
-    with membranes.adjacent_slices() as pairs:
+    for _ in range(2):  # the second call finds them there
+        pairs = membranes.adjacent_slices(tmp_path / "parts")
         assert sorted(pair.name for pair in pairs.validation) == ["10", "11", "8", "9"]
         assert len(pairs.train) == 8
+
+
+def test_a_second_call_goes_on_from_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recipes, "_STEP_PIXELS", 1)
+    monkeypatch.setattr(recipes, "_LEAST_STEPS", 2)
+    monkeypatch.setattr(membranes, "STEPS", 2)
+    monkeypatch.setattr(membranes, "QUICK_EPOCHS", 1)
+    monkeypatch.setattr(membranes, "QUICK_ROUNDS", 1)
+    monkeypatch.setattr(membranes, "FOLDER", write_cells(tmp_path / "cells", ((32, 32),) * 12))
+    kept = ["membranes", "--quick", "--keep", str(tmp_path / "kept")]
+    assert main(kept) == 0
+    first = capsys.readouterr().out
+    monkeypatch.setattr(membranes, "compare_speed", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(loop.Training, "train_epoch", lambda _: pytest.fail("trained again"))
+    assert main(kept) == 0
+    second = capsys.readouterr().out
+    for word in ("times the plain loop's", "median of 1 seeds"):
+        figures = [line for line in first.splitlines() if word in line]
+        assert len(figures) == 2
+        assert figures == [line for line in second.splitlines() if word in line]
 
 
 def test_membranes_are_learned_in_seconds(tmp_path: Path) -> None:
