@@ -129,10 +129,10 @@ def test_a_statistic_of_rows_alone_is_a_line_of_columns(
     net, x = Lines(line).eval(), noise(2, 67, 83)
     with torch.no_grad():
         net(x[None])
-    (truth,) = whole(net, x)
+    (truth,), whole_job = whole(net, x), job_of(net, x)
     for band in (1, 7, 256):
         for strips in (1, 2, 3):
-            job = cut(job_of(net, x), band, strips)
+            job = cut(whole_job, band, strips)
             read = {edge.source for node in job.graph for edge in node.edges}
             assert not any(node.kind is Kind.HELD and node.name in read for node in job.graph)
             (found,), _ = by_parts(job)

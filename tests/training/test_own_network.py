@@ -190,11 +190,13 @@ def test_the_folder_opens_where_the_code_is_not(trained: Run, tmp_path: Path) ->
     picture = np.random.default_rng(0).integers(0, 255, (150, 131), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "picture.png")
     code = (
-        "import sys, numpy as np, eyeshot\n"
+        "import gc, os, sys, numpy as np, eyeshot\n"
+        "gc.disable()\n"
         f"run = eyeshot.load({str(trained.path)!r})\n"
         "np.save('mask.npy', eyeshot.run(run, 'picture.png', output_format='argmax'))\n"
         "assert not any('test_own_network' in name for name in sys.modules)\n"
         "eyeshot.evaluate(run)\n"
+        "os._exit(0)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     net = own().eval()
@@ -229,6 +231,23 @@ class SoftmaxByHand(nn.Module):
         return powers / powers.sum(1, keepdim=True)
 
 
+def _ends(kind: str, end: nn.Module, cells: Path, out: Path, *, late: bool = False) -> Run:
+    torch.manual_seed(0)
+    pool = (nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(8, 3))
+    flat = nn.Sequential(nn.Conv2d(1, 2, 3), *pool)
+    net = Ends(flat if kind == "classify" else Own(), end, late=late)
+    if kind == "segment":
+        return segment(cells, out, net, epochs=1, steps=1)
+    return train(blobs(), net=net, out=out, epochs=1, batch_size=20, progress=False)
+
+
+@pytest.fixture(scope="module")
+def plain_runs(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Of networks that end in their scores."""
+    out = tmp_path_factory.mktemp("plain")
+    return {kind: _ends(kind, nn.Identity(), cells, out / kind) for kind in ("classify", "segment")}
+
+
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize(
     ("kind", "softmax"),
@@ -236,18 +255,14 @@ class SoftmaxByHand(nn.Module):
     ids=["classify", "by hand", "segment"],
 )
 def test_a_softmax_at_the_end_is_taken_once(
-    kind: str, softmax: nn.Module, late: bool, cells: Path, tmp_path: Path
+    kind: str,
+    softmax: nn.Module,
+    late: bool,
+    plain_runs: dict[str, Run],
+    cells: Path,
+    tmp_path: Path,
 ) -> None:
-    def learn(name: str, end: nn.Module) -> Run:
-        torch.manual_seed(0)
-        pool = (nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(8, 3))
-        flat = nn.Sequential(nn.Conv2d(1, 2, 3), *pool)
-        net = Ends(flat if kind == "classify" else Own(), end, late=late)
-        if kind == "segment":
-            return segment(cells, tmp_path / name, net, epochs=1, steps=1)
-        return train(blobs(), net=net, out=tmp_path / name, epochs=1, batch_size=20, progress=False)
-
-    plain, soft = learn("plain", nn.Identity()), learn("soft", softmax)
+    plain, soft = plain_runs[kind], _ends(kind, softmax, cells, tmp_path / "soft", late=late)
     rows = [(run.path / METRICS).read_text().splitlines()[1].split(",") for run in (plain, soft)]
     ours, theirs = (float(row[1]) for row in rows)
     assert ours == pytest.approx(theirs, abs=1e-4)  # the loss

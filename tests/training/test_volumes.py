@@ -347,7 +347,7 @@ def test_a_network_of_ones_own_learns_volumes_and_signals(
     given = json.dumps({"dims": dims, "padding": padding, "stride": stride})
     data = str(scans if dims == _VOLUME else sounds)
     asked = ["train", data, "--task", "segment", "--dims", str(dims), "--net", "my_net.py:Net"]
-    asked += ["--net-args", given, "--epochs", "2", "--steps", "3", "--batch-size", "2"]
+    asked += ["--net-args", given, "--epochs", "1", "--steps", "3", "--batch-size", "2"]
     if dims == 1:
         asked += ["--crop", "400"]
     assert main([*asked, "-o", "run"]) == 0
