@@ -17,7 +17,7 @@ from eyeshot.engine.executing import RunReport
 from eyeshot.engine.outputs import Form
 from eyeshot.engine.writer import MOST_BYTES, Writer
 from eyeshot.errors import Failure
-from eyeshot.images.sinks.files import FileSink
+from eyeshot.images.sinks.file_sink import FileSink
 from eyeshot.images.sinks.png import NpySink
 from eyeshot.language import speaking, spoken
 from tests.engine import runner

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from eyeshot.errors import BadFile, BadValue, UnknownName
-from eyeshot.images.sinks.files import FileSink, Place
+from eyeshot.images.sinks.file_sink import FileSink, Place
 from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.sink import (
     STORED_PLAINLY,

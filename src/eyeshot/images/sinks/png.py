@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from eyeshot.errors import BadValue
 from eyeshot.files import create, mode_of
 from eyeshot.images.layouts import SPACE, Layout, Span
-from eyeshot.images.sinks.files import FileSink, Place, remove
+from eyeshot.images.sinks.file_sink import FileSink, Place, remove
 from eyeshot.images.sinks.sink import ArrangedSource, Arrangement, Start, laid, letters
 from eyeshot.images.sources import open_source
 from eyeshot.images.sources.arrays import RawSource

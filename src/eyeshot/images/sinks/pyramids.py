@@ -34,7 +34,7 @@ from eyeshot.extras import extra
 from eyeshot.files import create, mode_of
 from eyeshot.images.layouts import SPACE, Span
 from eyeshot.images.pixel_grid import PAGE_NAME, PICKED, SYMBOL, PixelGrid
-from eyeshot.images.sinks.files import FileSink, Place, remove
+from eyeshot.images.sinks.file_sink import FileSink, Place, remove
 from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.sink import SinkMemory, Storage, laid_canonically
 from eyeshot.images.sinks.zarrays import ZarrSink, chunk_of, file_of

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from eyeshot.errors import BadValue
 from eyeshot.images.layouts import Span
 from eyeshot.images.pixel_grid import PixelGrid
-from eyeshot.images.sinks.files import Place
+from eyeshot.images.sinks.file_sink import Place
 from eyeshot.images.sinks.png import PlacedSink, read_start, write_all, write_bytes
 from eyeshot.images.sinks.sink import laid, letters
 from eyeshot.images.sources.source import Selection, Source

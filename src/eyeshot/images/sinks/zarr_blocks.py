@@ -24,7 +24,7 @@ from eyeshot.errors import BadFile, BadValue
 from eyeshot.extras import extra
 from eyeshot.files import explain_os_error
 from eyeshot.images.layouts import Span
-from eyeshot.images.sinks.files import Place, remove, sync_folder
+from eyeshot.images.sinks.file_sink import Place, remove, sync_folder
 from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.pyramids import OmeZarrSink
 from eyeshot.images.sinks.sink import STORED_PLAINLY, Arrangement, Sink, Storage

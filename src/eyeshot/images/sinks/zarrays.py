@@ -25,7 +25,7 @@ from eyeshot.errors import BadFile, BadValue, Failure
 from eyeshot.extras import extra
 from eyeshot.files import explain_os_error, mode_of
 from eyeshot.images.layouts import SPACE, Span
-from eyeshot.images.sinks.files import FileSink, Place, remove, sync_folder
+from eyeshot.images.sinks.file_sink import FileSink, Place, remove, sync_folder
 from eyeshot.images.sinks.sink import (
     STORED_PLAINLY,
     ArrangedSource,
