@@ -22,7 +22,7 @@ from torch import Tensor
 
 import eyeshot
 from eyeshot import nets
-from eyeshot.evaluation.generation import draw_latents
+from eyeshot.evaluation.labels import draw_latents
 from eyeshot.pictures import color_maps, mosaic
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images"

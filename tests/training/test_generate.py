@@ -17,7 +17,7 @@ from eyeshot import nets
 from eyeshot.cli import main
 from eyeshot.data import Data, Examples
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.evaluation.generation import (
+from eyeshot.evaluation.labels import (
     draw_latents,
     find_nearest,
     frechet_distance,

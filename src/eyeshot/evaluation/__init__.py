@@ -16,17 +16,19 @@ from eyeshot.data.pairs.layout import Layout
 from eyeshot.data.pairs.listing import keeps_a_test
 from eyeshot.engine.networks import trace
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.evaluation.classification import (
+from eyeshot.evaluation.labels import (
     ClassResult,
     Evaluation,
     Prediction,
     Predictions,
+    SampleEvaluation,
     evaluate_classes,
+    evaluate_samples,
     load_learned,
     load_test_data,
     predict,
+    sample,
 )
-from eyeshot.evaluation.generation import SampleEvaluation, evaluate_samples, sample
 from eyeshot.evaluation.pairs import (
     ClassScore,
     MaskEvaluation,

@@ -27,7 +27,7 @@ from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
 from eyeshot.pages import Bars, Fact, Matrix, Section, Table, Text, render_piece
 
 if TYPE_CHECKING:
-    from eyeshot.evaluation.classification import Evaluation, Prediction
+    from eyeshot.evaluation.labels import Evaluation, Prediction
     from eyeshot.evaluation.pairs import MaskEvaluation, RestorationEvaluation
 
 _HELD = 2**28

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eyeshot import images
 from eyeshot.data import Data
 from eyeshot.data.pixels import reduce
-from eyeshot.evaluation.generation import (
+from eyeshot.evaluation.labels import (
     SampleEvaluation,
     draw_latents,
     evaluate_samples,

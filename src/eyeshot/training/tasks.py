@@ -25,7 +25,7 @@ from eyeshot.data.examples import count_batches
 from eyeshot.data.pairs import Crops, Pairs
 from eyeshot.engine.networks import Traced, trace
 from eyeshot.errors import Failure
-from eyeshot.evaluation.generation import (
+from eyeshot.evaluation.labels import (
     describe_pixels,
     draw_latents,
     frechet_distance,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eyeshot.axes import Interval
 from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
-from eyeshot.evaluation.classification import has_probabilities
+from eyeshot.evaluation.labels import has_probabilities
 from eyeshot.explanation.attribution import attribute_graph, black
 from eyeshot.features.feature_maps import words
 from eyeshot.geometry import required
