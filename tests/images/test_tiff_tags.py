@@ -211,3 +211,19 @@ def test_palettes_of_eight_bits_become_bytes(tmp_path: Path) -> None:
     got = images.read(path)
     assert got.dtype == np.uint8
     np.testing.assert_array_equal(got, np.moveaxis(colors[:, samples] // 257, 0, -1))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_of_gray_whose_white_is_zero_the_opacity_is_not_inverted(
+    tmp_path: Path, kind: type[np.uint8 | np.uint16]
+) -> None:
+    stored = np.random.default_rng(3).integers(0, 256, (9, 11, 2)).astype(kind)
+    options: Any = {"photometric": "miniswhite", "planarconfig": "contig", "metadata": None}
+    tifffile.imwrite(tmp_path / "a.tif", stored, extrasamples=["unassalpha"], **options)
+    read = images.read_picture(tmp_path / "a.tif")
+    assert read.alpha
+    np.testing.assert_array_equal(read.samples[..., 0], np.iinfo(kind).max - stored[..., 0])
+    np.testing.assert_array_equal(read.samples[..., 1], stored[..., 1])
+    tifffile.imwrite(tmp_path / "b.tif", stored, extrasamples=["assocalpha"], **options)
+    with pytest.raises(BadFile, match="white is zero, multiplied by opacity"):
+        images.read_picture(tmp_path / "b.tif")

@@ -16,6 +16,7 @@ import eyeshot
 from eyeshot import nets
 from eyeshot.cli import main
 from eyeshot.data import Data, Examples
+from eyeshot.data.examples import HeldPictures
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.evaluation.labels import (
     draw_latents,
@@ -263,3 +264,17 @@ def test_other_commands_know_what_a_generator_takes(
     Image.fromarray(np.zeros((12, 12), np.uint8)).save(picture)
     assert main(["see", str(run.path), str(picture)]) == 2
     assert "its network takes latents, and no picture" in capsys.readouterr().err
+
+
+def test_copies_are_at_distance_0_and_one_level_is_not() -> None:
+    """The products of a fast distance round to more than one level of one pixel."""
+    source = torch.Generator().manual_seed(0)
+    known = torch.randint(0, 256, (300, 1, 28, 28), generator=source, dtype=torch.uint8)
+    learned = Examples(HeldPictures(known), torch.zeros(len(known), dtype=torch.long))
+    distances, places = find_nearest(known, learned)
+    assert distances.tolist() == [0] * 300
+    assert places.tolist() == list(range(300))
+    other = known.clone()
+    other[:, 0, 3, 4] ^= 1
+    distances, _ = find_nearest(other, learned)
+    np.testing.assert_allclose(distances, 1 / 255 / 28, rtol=1e-5)

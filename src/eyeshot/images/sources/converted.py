@@ -53,6 +53,7 @@ _DECODES_TO_RGB = {6, 7, 34892, 33007, 50001, 50002, 52546, 34933, 34934, 22610}
 """Compressions whose decoder turns YCbCr into RGB by itself: JPEG, WebP, JPEG XL, PNG, JPEG XR."""
 
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the tag ExtraSamples; 0 is no opacity
+_GRAY_ALPHA = 2
 _INK_SET, _NOT_CMYK = 332, 2
 _LUMA, _REFERENCE = 529, 532
 
@@ -169,13 +170,29 @@ def _by_table(table: Array) -> Callable[[Array], Array]:
 def _white_is_zero(
     page: tifffile.TiffPage, channels: int, dtype: np.dtype[Any], indices: bool
 ) -> Meaning:
+    """Gray is inverted; an opacity beside it, or another extra sample, is not."""
+    together = page.samplesperpixel == channels > 1  # else its channels are pages of gray
+    extras = [int(extra) for extra in page.extrasamples] if together else []
+    if extras[:1] == [_ASSOCIATED]:
+        raise BadFile(
+            "holds gray whose white is zero, multiplied by opacity", cure="save it as RGB"
+        )
+    alpha = channels == _GRAY_ALPHA and extras == [_UNASSOCIATED]
     if dtype.kind != "u":
-        return _plain(channels, dtype, done=f"white is zero, and {dtype} samples are left so")
-    if _few_bits(page, dtype) and not indices:
-        done = f"white is zero: inverted; {page.bitspersample} bits made 8"
-        return Meaning(channels, dtype, False, done, _by_table(255 - _scaled_to_bytes(page)))
-    top = dtype.type(2 ** int(page.bitspersample) - 1)
-    return Meaning(channels, dtype, False, "white is zero: inverted", lambda samples: top - samples)
+        done = f"white is zero, and {dtype} samples are left so"
+        return _plain(channels, dtype, alpha, done)
+    done, grays = "white is zero: inverted", 1 if together else channels
+    few = _few_bits(page, dtype) and not indices
+    if few:
+        done += f"; {page.bitspersample} bits made 8"
+    table = _scaled_to_bytes(page) if few else None
+    top = dtype.type(255 if few else 2 ** int(page.bitspersample) - 1)
+
+    def convert(samples: Array) -> Array:
+        scaled = samples if table is None else table[samples]
+        return np.concatenate([top - scaled[:grays], scaled[grays:]])
+
+    return Meaning(channels, dtype, alpha, done, convert)
 
 
 def _colors_and_extras(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> Meaning:
