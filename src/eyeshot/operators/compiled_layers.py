@@ -33,6 +33,8 @@ _NEAR = 3
 """Pixels that are reached from one address."""
 _ACROSS = 4
 """Outputs of a depthwise convolution that are computed together."""
+_AHEAD = 2
+"""How many such groups ahead inputs are fetched into the cache."""
 _GROUPS = 8
 """Of such outputs that a thread takes at a time."""
 _TILES = 16
@@ -214,6 +216,7 @@ def _depthwise(width: int, kernel: int, stride: int) -> str:
         "  %o_off = add i64 %oy, %ox",
         "  %o = getelementptr float, ptr %target, i64 %o_off",
         f"  %last_c = sub i64 %channels, {width}",
+        f"  %ahead = mul i64 %pixel, {_AHEAD * _ACROSS}",
     ]
     tests = []
     for name, first, count, most in (
@@ -243,6 +246,11 @@ def _depthwise(width: int, kernel: int, stride: int) -> str:
         name: str, code: Code, read: Sequence[Sequence[str]], out: Sequence[str]
     ) -> list[str]:
         """A loop over channels, with the address of each input and output of channel 0."""
+        code.do(f"%far_{name} = add i64 %cc_{name}, %ahead")
+        # Rows above the last were read for the outputs above. With a stride it does not pay.
+        for place in read[-1][:_ACROSS] if stride == 1 else ():
+            ahead = code.let(f"getelementptr float, ptr {place}, i64 %far_{name}")
+            code.do(f"call void @llvm.prefetch.p0(ptr {ahead}, i32 0, i32 3, i32 1)")
         start = code.load(code.at("%bias", f"%cc_{name}"))
         sums = [start] * _ACROSS
         for i in range(kernel):
@@ -313,6 +321,7 @@ def _machine_code(name: str) -> MachineCode:
             [
                 "declare i64 @llvm.smin.i64(i64, i64)",
                 "declare i64 @llvm.smax.i64(i64, i64)",
+                "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
                 f"declare {vector} @llvm.fma.v{width}f32({vector}, {vector}, {vector})",
                 _pointwise(width, *numbers) if kind == "pointwise" else _depthwise(width, *numbers),
             ]
