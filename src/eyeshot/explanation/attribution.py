@@ -27,7 +27,7 @@ from eyeshot import runs
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.explanation.explaining import check_unit, network_and_input
 from eyeshot.explanation.traces import as_number, as_rows
-from eyeshot.features.seeing import compute_by_graph, full_precision
+from eyeshot.features import compute_by_graph, full_precision
 from eyeshot.frontends.refusals import refuse_autocast
 from eyeshot.graph import Graph
 from eyeshot.interpreter import needed_for, value

@@ -35,7 +35,7 @@ from eyeshot.explanation.traces import (
     see_operator,
 )
 from eyeshot.explanation.walks import trace_join, trace_move, trace_resize
-from eyeshot.features.seeing import NO_GRAPH, as_input
+from eyeshot.features import NO_GRAPH, as_input
 from eyeshot.frontends.refusals import check_module, refuse_autocast, refuse_unreadable
 from eyeshot.frontends.trials import as_batch
 from eyeshot.graph import Family, Params

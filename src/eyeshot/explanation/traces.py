@@ -25,8 +25,7 @@ from torch import Tensor, nn
 
 from eyeshot import filters
 from eyeshot.errors import BadValue, UnknownName, Unsupported
-from eyeshot.features.feature_maps import unknown_layer
-from eyeshot.features.seeing import (
+from eyeshot.features import (
     Recorder,
     compute_by_graph,
     full_precision,
@@ -34,6 +33,7 @@ from eyeshot.features.seeing import (
     listening,
     tensors_in,
 )
+from eyeshot.features.feature_maps import unknown_layer
 from eyeshot.graph import Call, Graph, Node, Ref
 from eyeshot.interpreter import sources_of, substituted
 from eyeshot.reference.padding import Array

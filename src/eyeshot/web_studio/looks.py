@@ -40,7 +40,7 @@ from eyeshot.errors import BadValue, Unsupported, shorten
 from eyeshot.explanation import UnitTrace
 from eyeshot.explanation.explaining import explain_seen
 from eyeshot.explanation.traces import seen_among
-from eyeshot.features.seeing import compute_by_graph
+from eyeshot.features import compute_by_graph
 from eyeshot.frontends.trials import accepted_axes
 from eyeshot.geometry import Fields, Region, required
 from eyeshot.graph import Call, Family, Graph, Node
