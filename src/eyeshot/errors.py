@@ -147,3 +147,11 @@ class Unsupported(UserError):
 
 class Failure(EyeshotError):
     """A sound request that could not be carried out: a full disk, a loss that is not a number."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory for an array or tensor could not be had, in the words of torch or Python."""
+    words = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(one in str(error) for one in words)
+    )

@@ -363,3 +363,19 @@ def test_a_disk_that_fills_up(
     eyeshot.run(net, image, out, band=32, resume=True)
     (truth,) = whole(net, image)
     np.testing.assert_allclose(np.load(out), truth, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to …")],
+    ids=["Python", "torch"],
+)
+def test_memory_that_runs_out_is_a_failure(
+    error: Exception, net: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> RunReport:
+        raise error
+
+    monkeypatch.setattr("eyeshot.engine.running.execute", full)
+    with pytest.raises(Failure, match=r"out of memory, in a run that plans \d+.*memory="):
+        eyeshot.run(net, noise(1, 32, 24))

@@ -31,7 +31,7 @@ from eyeshot.cli.trained import (
     register_report,
     register_sample,
 )
-from eyeshot.errors import LONGEST, EyeshotError, Failure, one_line
+from eyeshot.errors import LONGEST, EyeshotError, Failure, is_out_of_memory, one_line
 from eyeshot.files import explain_os_error
 from eyeshot.language import preferred, speaking
 from eyeshot.terminal import never_fail
@@ -124,7 +124,7 @@ def _explain(error: Exception) -> int:
         # The reader of our output has ended (`| head`), so there is nothing to print.
         sys.stdout = None
         return 1
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return _complain(str(Failure("out of memory", cure="use a smaller image or batch")), 1)
     if isinstance(error, OSError):
         name = error.filename if isinstance(error.filename, str | bytes) else "a file"

@@ -27,10 +27,11 @@ from eyeshot.engine.precision import difference_in_words
 from eyeshot.engine.resuming import look_up
 from eyeshot.engine.run_plan import Plan, plan_of
 from eyeshot.engine.skipping import skip
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadValue, Failure, is_out_of_memory
 from eyeshot.frontends.trials import runs_on_shapes
 from eyeshot.images import Index, Sink, Source, open_sink, open_source, unfinished
 from eyeshot.images.sources import is_url
+from eyeshot.planning.band_plan import megabytes
 
 if TYPE_CHECKING:
     from eyeshot.engine.cluster_plan import ClusterRun
@@ -417,7 +418,14 @@ def _carry_out(
         sinks = open_sinks(job, outs, settled.images, slices, force=force, resume=request.resume)
         for sink in sinks.values():
             stack.enter_context(sink)
-        report = carry_out(job, sinks, slices, progress)
+        try:
+            report = carry_out(job, sinks, slices, progress)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            fact = f"out of memory, in a run that plans {megabytes(job.plan.peak)}"
+            cure = "end other programs, or limit the run with memory= below what is free"
+            raise Failure(fact, cure=cure) from error
         for note in report.notes:
             warnings.warn(note, stacklevel=3)
         results = finish(job, sinks)
