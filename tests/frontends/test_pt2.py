@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from eyeshot.errors import BadFile, EyeshotError
 from eyeshot.frontends.pt2 import read_program
 from eyeshot.frontends.torch import from_exported
-from eyeshot.inspection.inspecting import inspect_graph
+from eyeshot.inspection import inspect_graph
 
 Parts = dict[str, bytes]
 VALUES: list[Any] = [

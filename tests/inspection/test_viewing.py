@@ -15,7 +15,7 @@ from eyeshot.cli import main
 from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Fields, footprint
-from eyeshot.inspection.inspecting import effective_field
+from eyeshot.inspection import effective_field
 from eyeshot.inspection.page import parse_place, view_field
 from eyeshot.pictures import draw_field, draw_gradient
 from tests import zoo

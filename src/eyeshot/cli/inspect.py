@@ -135,8 +135,7 @@ def _inspected(where: str, size: list[str], weights: Path | None) -> Inspection:
 
     from eyeshot.frontends.programs import as_module
     from eyeshot.frontends.torch import from_exported
-    from eyeshot.inspection import inspect, inspect_graph
-    from eyeshot.inspection.inspecting import example_size
+    from eyeshot.inspection import example_size, inspect, inspect_graph
     from eyeshot.inspection.locating import locate
 
     found = locate(where, say, weights)

@@ -17,8 +17,7 @@ from eyeshot.cost import Cost
 from eyeshot.errors import BadValue, Unsupported
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Fields
-from eyeshot.inspection import text
-from eyeshot.inspection.inspecting import Inspection, Row, UnitField, effective_field, unit_field
+from eyeshot.inspection import Inspection, Row, UnitField, effective_field, text, unit_field
 from eyeshot.inspection.text import (
     COST_HEADINGS,
     GEOMETRY_HEADINGS,

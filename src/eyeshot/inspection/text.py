@@ -23,7 +23,7 @@ from rich.text import Text
 from eyeshot.axes import Interval
 from eyeshot.cost import Cost, total
 from eyeshot.geometry import LayerField
-from eyeshot.inspection.inspecting import Inspection, Reach, Row, status_words
+from eyeshot.inspection import Inspection, Reach, Row, status_words
 from eyeshot.language import counted, joined, mark, ntr, tr
 from eyeshot.terminal import PlainConsole
 

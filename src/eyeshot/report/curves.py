@@ -29,7 +29,7 @@ from eyeshot.files import explain_os_error
 from eyeshot.frontends.torch import graph_of
 from eyeshot.geometry import Fields
 from eyeshot.images import Span
-from eyeshot.inspection.inspecting import unit_field
+from eyeshot.inspection import unit_field
 from eyeshot.nets.unet import levels_of
 from eyeshot.pages import Figure, Image, Part, Plot, Section, Table
 from eyeshot.pictures import Curve, color_maps, curves_svg, data_uri, mosaic

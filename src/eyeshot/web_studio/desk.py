@@ -22,8 +22,7 @@ from eyeshot.frontends.repair import trace
 from eyeshot.frontends.trials import accepted_axes, channels_to_try
 from eyeshot.geometry import Fields
 from eyeshot.graph import Graph
-from eyeshot.inspection import Inspection
-from eyeshot.inspection.inspecting import checked_sizes, inspect_graph
+from eyeshot.inspection import Inspection, checked_sizes, inspect_graph
 from eyeshot.language import spoken
 from eyeshot.web_studio.looks import NO_EDITS, Check, Edits, Look, WidePicture, Window
 from eyeshot.web_studio.payloads import Query, planes_of

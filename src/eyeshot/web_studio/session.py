@@ -18,8 +18,7 @@ from eyeshot.explanation.attribution import attribute_graph, black
 from eyeshot.features.feature_maps import words
 from eyeshot.geometry import required
 from eyeshot.graph import Family, Node
-from eyeshot.inspection import Inspection
-from eyeshot.inspection.inspecting import effective_field
+from eyeshot.inspection import Inspection, effective_field
 from eyeshot.language import speaking, spoken, tr
 from eyeshot.operators import gives_probabilities
 from eyeshot.web_studio.comparing import (
