@@ -34,6 +34,12 @@ def run(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture
+def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not looked at: it takes longer than the training."""
+    monkeypatch.setattr("eyeshot.report.write_report", lambda run: run.path / "report.html")
+
+
 def reported(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
     """Standard error of a command that ends with ``code`` and says one line and nothing else."""
     assert main(arguments) == code
@@ -62,6 +68,7 @@ def test_train_shows_dice_and_gives_figures(
     assert load(out).config.task == "segment"
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_options_reach_the_run(cells: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [
@@ -186,6 +193,7 @@ def test_check_of_a_good_folder(cells: Path, capsys: pytest.CaptureFixture[str])
     assert "nothing is wrong" in output.err
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_resume_into_nothing_starts_again_and_says_so(
     cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,6 +220,7 @@ def test_resume_into_nothing_starts_again_and_says_so(
     assert "train again with --force" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_what_may_surprise_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Alpha that is learned from, and pictures of which less is judged than there is."""
     folder = tmp_path / "cells"

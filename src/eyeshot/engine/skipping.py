@@ -375,11 +375,14 @@ def skip(
     alike = len(reads) == len(grid)
     side = [one.side for one in reads] if alike else [CELL] * len(grid)
     sides = (side[0], side[1] if len(side) > 1 else 1)
+    looks = look and alike and blank is not False and (blank or worth_a_look(job))
+    if where is None and not looks:  # before a table of all cells, which may be many
+        return job
     asked, marks = _asked(job, region, sides, where)
     cells: Cells = np.where(asked, COMPUTED, OUTSIDE)
     donors: dict[int, tuple[int, int]] = {}
     corner = np.array([span.lo // size for span, size in zip(_two(region), sides, strict=True)])
-    if look and alike and blank is not False and (blank or worth_a_look(job)):
+    if looks:
         found = blank_cells(job.sources, reads, asked, corner)
         donors = _copied(cells, found)
     if where is None and not donors:
