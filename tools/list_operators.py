@@ -23,7 +23,7 @@ from tests.frontends.poking import Apply, menu_of
 from torch import nn
 
 from eyeshot.axes import Broadcast, Identity
-from eyeshot.frontends.onnx import network as onnx
+from eyeshot.frontends import onnx
 from eyeshot.frontends.torch import graph_of
 from eyeshot.graph import Family, Kind, Node
 from eyeshot.operators import OPERATORS

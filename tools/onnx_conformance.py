@@ -25,8 +25,7 @@ import torch
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from eyeshot.errors import EyeshotError
-from eyeshot.frontends.onnx import OnnxNetwork
-from eyeshot.frontends.onnx.network import COMPUTE
+from eyeshot.frontends.onnx import COMPUTE, OnnxNetwork
 from eyeshot.frontends.onnx.reading import DTYPES, graph_of_model
 from eyeshot.frontends.onnx.site import FOLDED
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eyeshot.frontends.onnx.network import COMPUTE
+from eyeshot.frontends.onnx import COMPUTE
 from eyeshot.operators import OPERATORS
 from tools import list_operators
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         ValueInfoProto,
     )
 
-    from eyeshot.frontends.onnx.network import OnnxNetwork
+    from eyeshot.frontends.onnx import OnnxNetwork
 
 OLDEST = 7
 """The oldest opset (version of ONNX's operators) that can be read."""
@@ -163,7 +163,7 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
         Unsupported: an operator, a type or a version of ONNX that is not supported.
         Failure: ``onnx`` is not installed.
     """
-    from eyeshot.frontends.onnx.network import named_network
+    from eyeshot.frontends.onnx import named_network
 
     path = Path(path)
     return named_network(read_graph(path), path)
