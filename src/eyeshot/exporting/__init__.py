@@ -1,17 +1,157 @@
-"""Networks written for other people's tools: ONNX, PyTorch programs, BioImage.IO."""
+"""Networks and weights written for other people's tools: ONNX, PyTorch, BioImage.IO, PaddlePaddle.
+
+Weights in the names and layouts of PaddlePaddle, both ways, without Paddle itself.
+
+Paddle keeps a linear layer's matrix as (in, out) where PyTorch has (out, in), and calls a batch
+norm's statistics ``_mean`` and ``_variance``. Its own files (``.pdparams``) are pickles, which are
+never opened here: weights travel as ``.safetensors``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadFile, BadValue
 from eyeshot.exporting.onnx_files import Exported, Options, Target, target_of
-from eyeshot.exporting.paddle_weights import convert, from_paddle, to_paddle
-from eyeshot.files import check_free
-from eyeshot.runs import Run
+from eyeshot.files import check_free, write_aside
+from eyeshot.language import by
+from eyeshot.runs import Run, load, read_tensors, save_tensors
+
+_NAMES = {"running_mean": "_mean", "running_var": "_variance"}
+_NOT_THERE = "num_batches_tracked"
+
+
+def to_paddle(net: nn.Module) -> dict[str, Tensor]:
+    """The weights of a network, as ``Layer.set_state_dict`` of the same one in Paddle takes them.
+
+    Args:
+        net: convolutions, linear layers, batch norms; it is not changed.
+
+    Raises:
+        BadValue: a layer whose weights Paddle lays out otherwise.
+    """
+    turned = {}
+    for name, tensor in net.state_dict().items():
+        layer, _, kind = name.rpartition(".")
+        if kind == _NOT_THERE:
+            continue
+        prefix = f"{layer}." if layer else ""
+        turned[prefix + _paddle_name(net, layer, kind)] = _turned(net, layer, kind, tensor)
+    return turned
+
+
+def from_paddle(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put the weights of the same network in Paddle into a network.
+
+    Args:
+        net: it gets the weights.
+        weights: by Paddle's names, in its layouts.
+
+    Raises:
+        BadValue: a weight is missing, is too many, or has another shape.
+    """
+    remaining, own = dict(weights), net.state_dict()
+    for name, tensor in own.items():
+        layer, _, kind = name.rpartition(".")
+        if kind == _NOT_THERE:
+            continue
+        theirs = f"{layer}." * bool(layer) + _paddle_name(net, layer, kind)
+        if theirs not in remaining:
+            raise BadValue(f"no weight {theirs}", cure="convert the weights of the same network")
+        turned = _turned(net, layer, kind, remaining.pop(theirs))
+        if turned.shape != tensor.shape:
+            raise BadValue(
+                f"weight {theirs} is {by(turned.shape)} as PyTorch has it, and {name} is "
+                f"{by(tensor.shape)}",
+                cure="convert the weights of the same network",
+            )
+        tensor.copy_(turned)
+    if remaining:
+        raise BadValue(
+            f"weight {next(iter(remaining))} is of no layer of the network",
+            cure="convert the weights of the same network",
+        )
+
+
+def convert(source: str | Path, out: str | Path, *, like: str | Path | None = None) -> Path:
+    """A run's weights for Paddle, or a run with the weights of its network in Paddle.
+
+    Args:
+        source: a run folder; or a ``.safetensors`` of Paddle's weights.
+        out: a ``.safetensors`` for Paddle; or the folder of a new run.
+        like: for Paddle's weights: a run of the same network, whose settings the new one gets.
+
+    Returns:
+        What was written.
+
+    Raises:
+        BadFile: ``source`` is no such thing, or ``out`` exists.
+        BadValue: weights of another network, or no ``like``.
+    """
+    source, out = Path(source), Path(out)
+    if out.exists():
+        raise BadFile(f"{out}: exists", cure="give another name")
+    if source.is_dir():
+        with write_aside(out) as aside:
+            save_tensors(aside, to_paddle(load(source).net))
+        return out
+    if source.suffix.lower() != ".safetensors":
+        cure = "save its weights as .safetensors: safetensors.numpy.save_file"
+        raise BadFile(f"{source}: neither a run folder nor a .safetensors", cure=cure)
+    if like is None:
+        raise BadValue(f"{source}: no run to be like", cure="name one of the same network: --like")
+    run = load(like)
+    if run.config.own is not None:
+        raise BadValue(f"{like}: a network of your own", cure="convert those of eyeshot.nets")
+    try:
+        with torch.no_grad():
+            from_paddle(run.net, read_tensors(source)[0])
+    except BadValue as error:
+        raise error.at(str(source)) from None
+    _write_run(run, out)
+    return out
+
+
+def _write_run(run: Run, out: Path) -> None:
+    """The run's settings with the weights that its network has now."""
+    try:
+        out.mkdir(parents=True)
+        run.config.save(out / "config.yaml")
+        save_tensors(out / "model.safetensors", run.net.state_dict())
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)  # nothing by halves
+        raise
+
+
+def _paddle_name(net: nn.Module, layer: str, kind: str) -> str:
+    if isinstance(net.get_submodule(layer), nn.modules.batchnorm._BatchNorm):
+        return _NAMES.get(kind, kind)
+    return kind
+
+
+def _turned(net: nn.Module, layer: str, kind: str, tensor: Tensor) -> Tensor:
+    """A linear layer's matrix the other way; other weights as they are.
+
+    Raises:
+        BadValue: a layer that Paddle has otherwise.
+    """
+    module = net.get_submodule(layer)
+    if isinstance(module, nn.Linear) and kind == "weight":
+        return tensor.T.contiguous()
+    known = (nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm)
+    if not isinstance(module, known):
+        raise BadValue(
+            f"{layer or 'the network'} ({type(module).__name__}) has weights that are not known "
+            "in Paddle",
+            cure="convert a network of convolutions, linear layers and batch norms",
+        )
+    return tensor
+
 
 __all__ = ["Exported", "convert", "export", "from_paddle", "to_paddle"]
 
