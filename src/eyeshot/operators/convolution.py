@@ -138,7 +138,8 @@ def convolution_on_tile(node: Node, tensors: Tensors) -> Computation:
     weights, bias = weights_and_bias(node, tensors)
     convolve = convolver(node, weights, bias)
     count = weights[0].ndim - 2
-    plain = not pads(node) and all(type(axis) is Window for axis in node.edges[0].axes)
+    (edge, *_) = node.edges  # whose windows along other axes than the image's may reach outside
+    plain = not pads(node) and not edge.beside and all(type(axis) is Window for axis in edge.axes)
     nothing = [0] * count
 
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
