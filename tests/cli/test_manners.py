@@ -33,6 +33,21 @@ def test_a_usage_mistake_is_one_line_and_exit_2(
     assert arguments[0] in reported
 
 
+@pytest.mark.parametrize(
+    ("arguments", "cure"),
+    [
+        (["filter", "a.png"], "for example: eyeshot filter photo.jpg --kernel sobel -o edges.png"),
+        (["audit", "net.py:Net"], "for example: eyeshot audit net.py:UNet --tile 512"),
+        (["qqq"], "see eyeshot --help"),
+    ],
+)
+def test_a_usage_mistake_names_an_example(
+    arguments: list[str], cure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert f"; {cure}" in capsys.readouterr().err
+
+
 def test_the_module_runs_as_the_command() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "eyeshot", "--version"], capture_output=True, text=True

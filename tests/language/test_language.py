@@ -291,7 +291,7 @@ def test_explain_prints_chinese_with_the_same_sums(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("run", "eyeshot: 缺少参数 'NET'。"),
+        ("run", "eyeshot: 缺少参数 'NET'；例如：eyeshot run net.py:UNet slide.tif -o mask.tif"),
         (
             "run mine.py:net a.npy",
             "eyeshot: 没有给出输出文件；用 -o 给出文件名，或者用 --plan 只看计划",

@@ -109,13 +109,24 @@ def in_words(error: EyeshotError) -> str:
 
 
 def usage_in_words(error: typer.TyperException) -> str:
-    """A mistake in the words of a command line, in the language spoken."""
-    text = error.format_message()
+    """A mistake in the words of a command line, and an example, in the language spoken."""
+    text, context = error.format_message(), getattr(error, "ctx", None)
     for pattern, said in _USAGE.items():
         if found := re.fullmatch(pattern, text):
-            return tr(said, name=found[1])
+            fact = tr(said, name=found[1])
+            return fact if context is None else _with_example(fact.rstrip(".。"), context)
     return text
 
+
+def _with_example(fact: str, context: typer.Context) -> str:
+    example = _EXAMPLE.search(context.command.epilog or "")
+    if example:
+        return tr("{fact}; for example: {example}", fact=fact, example=example[0])
+    return tr("{fact}; see {command} --help", fact=fact, command=context.command_path)
+
+
+_EXAMPLE = re.compile(r"^eyeshot .+$", re.MULTILINE)
+"""The first example in a command's help."""
 
 _USAGE = {
     r"Missing argument (.+)\.": mark("Missing argument {name}."),
