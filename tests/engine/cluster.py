@@ -15,6 +15,8 @@ import dask
 import distributed
 import distributed.utils
 
+from tests.engine.runner import PRELOADED
+
 _QUIET = {
     "distributed.worker.multiprocessing-method": "forkserver",
     "distributed.comm.timeouts.connect": "30s",
@@ -33,7 +35,7 @@ def cluster(workers: int = 2, threads: int = 1, **options: Any) -> Iterator[dist
     """A client of new workers."""
     with dask.config.set(_QUIET):
         _processes()  # sets a list of its own, once
-    multiprocessing.set_forkserver_preload(["distributed", "eyeshot.engine.block_task"])
+    multiprocessing.set_forkserver_preload(PRELOADED)
     if options.setdefault("processes", True):
         options.setdefault("host", "127.0.0.1")
     with (

@@ -37,6 +37,11 @@ from tests.zoo import UNet
 
 BAND = 16
 SHAPE = (1, 1104, 24)
+PRELOADED = [
+    *("eyeshot.engine.running", "eyeshot.training", "torch.export._trace"),
+    *("distributed", "eyeshot.engine.block_task"),
+]
+"""What a forked process has: all tests of a process share the one that is forked."""
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -138,9 +143,7 @@ def start(kind: str, image: Path, out: Path, pause: float) -> tuple[BaseProcess,
 def fork(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Connection]:
     """Call a function in a process of its own, which has torch imported and little else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["eyeshot.engine.running", "eyeshot.training", "torch.export._trace"]
-    )
+    context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=target, args=(*arguments, theirs))
     process.start()
