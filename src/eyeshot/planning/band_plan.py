@@ -22,6 +22,7 @@ from eyeshot.errors import BadValue, Failure
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.language import counted, mark, scaled, tr
+from eyeshot.operators.winograd import rows_together
 from eyeshot.planning.holding import BufferPlan, Costs, Holding, TooMuch, names_held_whole, stages
 from eyeshot.planning.recomputing import PER_BYTE_ON_DISK, choices, recompute
 from eyeshot.planning.schedule import Cut, itemsize, multiply_adds, row_numbers
@@ -31,6 +32,9 @@ _BAND_BYTES, _MOST_BAND_BYTES = 8 << 20, 24 << 20
 for the sake of deep layers. Measured best for seven networks on a server core with 1 MB of L2."""
 _DEEP_ROWS = 4
 """Rows of the deepest layer that a band should have: transforms compute four at a time."""
+_MOST_APART = 2
+"""How many times as many for a layer that waits for rows which fill its blocks; a layer that needs
+more waits longer."""
 _TALLEST_BAND = 512
 _MOST_POSITIONS = 1 << 16
 """Positions of a band that may be taller: rows of few positions, of a signal one, cost more to
@@ -425,7 +429,7 @@ def _band_heights(graph: Graph, strip: Strip, band: int | None, lowest: int) -> 
         share = len(box[0]) / max(1, rows)  # rows of this node for one row of the input
         widest = max(widest, int(row_numbers(node, box) * share) * itemsize(node))
         if node.is_convolution and len(box[0]) > _DEEP_ROWS:
-            deepest = min(deepest, share)
+            deepest = min(deepest, share / min(_MOST_APART, rows_together(node)))
     deep = 1 << round(math.log2(_DEEP_ROWS / deepest))
     high = min(_MOST_BAND_BYTES // widest, max(_BAND_BYTES // widest, deep))
     columns = math.prod(map(len, strip.boxes[source][1:])) if source in strip.boxes else 1
