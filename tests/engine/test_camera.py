@@ -344,6 +344,14 @@ def test_a_traced_network_brings_its_mean() -> None:
     assert largest_difference([given], whole(net, (image - 2) / 4)) <= 1e-5
 
 
+def test_rows_of_another_scale_than_the_training_s_are_refused() -> None:
+    """Between 0 and 255 instead of 0 and 1, every number would be wrong without a word."""
+    net = nn.Conv2d(1, 2, 3).eval()
+    rows = eyeshot.stream(Traced(net, unit=True), 7)
+    with pytest.raises(BadValue, match=r"holds floats from 0 to 255, and this run learned from 0"):
+        rows.push(np.linspace(0, 255, 63, dtype=np.float32).reshape(1, 9, 7))
+
+
 def test_weights_that_are_no_numbers_are_refused() -> None:
     net = nn.Conv2d(1, 2, 3).eval()
     nn.init.constant_(net.weight, float("inf"))

@@ -101,6 +101,6 @@ def test_the_fastest_tests_come_first_and_one_at_least() -> None:
 
 
 def test_the_score_counts_what_was_noticed() -> None:
-    tally = mutants.Tally({"a": "killed", "b": "survived", "c": "timeout", "d": "no tests"})
+    tally = mutants.Tally({"a": "killed", "b": "survived", "c": "crashed", "d": "no tests"})
     assert tally.score == 0.5
     assert str(tally).startswith("50.0% of 4 noticed")
