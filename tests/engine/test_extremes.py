@@ -15,6 +15,8 @@ from torch import nn
 import eyeshot
 from eyeshot import images
 from eyeshot.cli import main
+from eyeshot.engine.heights import Extremes
+from eyeshot.engine.job import make_job
 from eyeshot.errors import BadValue
 from eyeshot.runs import Recipe, Run, RunConfig
 from tests.engine.law import noise, whole
@@ -194,3 +196,17 @@ def test_the_command_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "use --white 4095" in json.loads(captured.out)["notes"][0]
     assert main([*ran, "--force", "--white", "4095"]) == 0
     assert json.loads(capsys.readouterr().out)["notes"] == []
+
+
+def test_what_parts_of_a_run_have_found_adds_up() -> None:
+    net = nn.Conv2d(1, 1, 1)
+    job = make_job(net.eval(), [images.open_source(np.zeros((1, 8, 8), np.float32))])
+    together, (out,) = Extremes(job), job.graph.outputs
+    parts = [
+        {"largest": {"x": 700}, "scores": {out: [-3.0, 1.0]}, "nan": ["a"], "infinite": ["b"]},
+        {"largest": {"x": 90}, "scores": {out: [0.0, 9.0]}, "nan": ["c"], "infinite": ["d"]},
+    ]
+    for part in parts:
+        together.merge(part)
+    found = {"largest": {"x": 700}, "scores": {out: [-3.0, 9.0]}}
+    assert together.found == {**found, "nan": ["a", "c"], "infinite": ["b", "d"]}
