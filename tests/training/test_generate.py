@@ -19,6 +19,7 @@ from eyeshot.data import Data, Examples
 from eyeshot.data.examples import HeldPictures
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.evaluation.labels import (
+    _ask,
     draw_latents,
     find_nearest,
     frechet_distance,
@@ -278,3 +279,25 @@ def test_copies_are_at_distance_0_and_one_level_is_not() -> None:
     other[:, 0, 3, 4] ^= 1
     distances, _ = find_nearest(other, learned)
     np.testing.assert_allclose(distances, 1 / 255 / 28, rtol=1e-5)
+
+
+class HeadFirst(nn.Module):
+    """Its last linear layer is named first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, 3)
+        self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(144, 5), nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.head(self.trunk(x))
+        return scores
+
+
+def test_the_judges_last_layer_is_the_one_that_runs_last(judge: Run) -> None:
+    net, pictures = HeadFirst().eval(), spots().test.take(torch.arange(7))[0]
+    features, probabilities = _ask(replace(judge, net=net), pictures)
+    with torch.no_grad():
+        truth = net.trunk(judge.normalize(pictures))
+    assert torch.equal(features, truth)
+    assert torch.equal(probabilities, net.head(truth).softmax(1))

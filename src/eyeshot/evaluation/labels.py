@@ -589,17 +589,26 @@ def _coarse(pictures: Tensor, config: RunConfig) -> Tensor:
 
 
 def _ask(judge: Run, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """The inputs of the judge's last linear layer, (N, F), and its probabilities (N, classes)."""
-    last = [layer for layer in judge.net.modules() if isinstance(layer, nn.Linear)][-1]
-    read: list[Tensor] = []
-    scores: list[Tensor] = []
+    """The inputs of the judge's last linear layer, (N, F), and its probabilities (N, classes).
+
+    The last is the one that runs last, in whatever order the network names its layers.
+    """
+    linear = [layer for layer in judge.net.modules() if isinstance(layer, nn.Linear)]
+    given: list[Tensor] = []
+    read, scores = [], []
+
+    def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        given[:] = inputs[:1]
+
     with untouched(judge.net), torch.inference_mode():
-        handle = last.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].clone()))
+        handles = [layer.register_forward_pre_hook(note) for layer in linear]
         for part in torch.split(pictures, _BATCH):
             scores.append(judge.net(judge.normalize(part)))
-        handle.remove()
-    given = torch.cat(scores)
-    return torch.cat(read), given if has_probabilities(judge) else given.softmax(1)
+            read.append(given[0].clone())
+        for handle in handles:
+            handle.remove()
+    answers = torch.cat(scores)
+    return torch.cat(read), answers if has_probabilities(judge) else answers.softmax(1)
 
 
 def _spread(made: Tensor, held_out: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
