@@ -228,6 +228,27 @@ def test_one_huge_value_changes_only_what_covers_it(kernel: str, spike: float, d
     )
 
 
+@pytest.mark.parametrize(("dtype", "scale"), [("f4", 1e34), ("f4", 1e-44), ("f8", 1e305)])
+def test_a_transform_is_right_at_any_scale(dtype: str, scale: float) -> None:
+    """Its sums are over the whole picture, so they leave a type's range long before results do."""
+    rng = np.random.default_rng(6)
+    picture = (rng.standard_normal((60, 70)) * scale).astype(dtype)
+    weights = rng.standard_normal((31, 31))
+    got = eyeshot.filter(picture, weights, padding="valid") / np.float64(scale)
+    windows = np.lib.stride_tricks.sliding_window_view(picture / np.float64(scale), (31, 31))
+    expected = np.einsum("hwij,ij->hw", windows, weights)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=0.1 if scale < 1e-40 else 1e-3)
+
+
+def test_zeros_beside_a_large_value_stay_zeros() -> None:
+    """A float32 transform leaves 0.3 of one value of a million everywhere."""
+    picture = np.zeros((80, 90), np.float32)
+    picture[0, 0] = 1e6
+    weights = np.random.default_rng(7).standard_normal((31, 31))
+    filtered = eyeshot.filter(picture, weights)
+    np.testing.assert_allclose(filtered[20:, 20:], 0, atol=1e-6)
+
+
 @pytest.mark.parametrize(("dtype", "scale"), [("f4", 1e-25), ("f4", 1e25), ("f8", 1e-160)])
 def test_edge_strength_is_right_at_any_scale(dtype: str, scale: float) -> None:
     """The squares of these floats are 0, or infinite."""
