@@ -277,6 +277,10 @@ def test_copies_are_at_distance_0_and_one_level_is_not() -> None:
     assert places.tolist() == list(range(300))
     other = known.clone()
     other[:, 0, 3, 4] ^= 1
+    both = Examples.hold(torch.cat([other, known]), torch.zeros(600, dtype=torch.long))
+    distances, places = find_nearest(known, both)
+    assert distances.tolist() == [0] * 300
+    assert places.tolist() == list(range(300, 600)), "the copy, not the picture that is nearly one"
     distances, _ = find_nearest(other, learned)
     np.testing.assert_allclose(distances, 1 / 255 / 28, rtol=1e-5)
 

@@ -564,8 +564,8 @@ def find_nearest(pictures: Tensor, learned: Examples) -> tuple[Tensor, Tensor]:
     start = 0
     for others, _ in learned.batches(8 * _BATCH):
         known = _unit(others).flatten(1)
-        place = torch.cdist(vectors, known).argmin(1)
-        # cdist takes products, whose rounding hides whether a picture is a copy.
+        # cdist takes products: their rounding in float32 hides whether a picture is a copy.
+        place = torch.cdist(vectors.double(), known.double()).argmin(1)
         least = (vectors - known[place]).norm(dim=1)
         places = torch.where(least < nearest, start + place, places)
         nearest = torch.minimum(nearest, least)
