@@ -68,6 +68,21 @@ def test_what_is_not_written_behind(kind: str) -> None:
         assert log.threads == {threading.get_ident()}
 
 
+def test_rows_are_written_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of Python (``atexit``), or where a process may have no more threads."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    log, heard = Log(), list[list[int]]()
+    with Writer(behind=True) as writer:
+        for row in range(3):
+            writer.write(log, row, BLOCK)
+            writer.announce(lambda: heard.append(list(log.rows)))
+    assert heard == [[0], [0, 1], [0, 1, 2]]
+
+
 def test_an_error_is_raised_before_anything_else_is_written_or_announced() -> None:
     log, heard = Log(), list[int]()
     with pytest.raises(Failure, match="the disk is full"), Writer(behind=True) as writer:

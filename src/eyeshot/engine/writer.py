@@ -61,7 +61,11 @@ class Writer:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="eyeshot-writer")
         run = copy_context().run  # with the language of the messages
-        self._writing = self._pool.submit(run, target.write, row, block, column)
+        try:
+            self._writing = self._pool.submit(run, target.write, row, block, column)
+        except RuntimeError:  # no new thread: at the end of Python, or too many of them
+            self._behind = False
+            target.write(row, block, column)
 
     def announce(self, call: Callable[[], None]) -> None:
         """Call a function when all rows passed to :meth:`write` are written: soon, in this thread.
