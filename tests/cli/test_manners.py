@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from eyeshot import cli
+from eyeshot.__main__ import _flush
 from eyeshot.cli import main
 
 
@@ -138,3 +139,13 @@ def test_torch_out_of_memory_is_one_line(
     monkeypatch.setattr(cli, "app", allocate)
     assert main([]) == 1
     assert capsys.readouterr().err.startswith("eyeshot: out of memory; ")
+
+
+def test_a_file_that_nobody_closes_is_written_at_the_end(tmp_path: Path) -> None:
+    """Python ends without a search for garbage, which closed such files."""
+    log = (tmp_path / "log").open("w")
+    log.write("one row\n")
+    _flush()
+    assert (tmp_path / "log").read_text() == "one row\n"
+    log.close()
+    _flush()
