@@ -126,13 +126,28 @@ class Allocation:
     def _choose(self, *, exact: bool) -> None:
         self._exact = exact
         if self._set is not None:
+            self._set(_MAPS, _DEFAULT_MAPS)
             self._set(_MAP, _LARGE if exact else _LARGEST)
             self._set(_TRIM, _LARGE if exact else max(2 * _LARGEST, self._gaps))
 
     def __exit__(self, *raised: object) -> None:
         if self._limit is not None and self._set is not None:
-            self._set(_MAP, _LARGEST)
-            self._set(_TRIM, 2 * _LARGEST)
+            _choose_for_steps(self._set)
+
+
+_keeping = 0
+"""How many trainings keep what they free: one inside another, or in other threads."""
+
+
+def _choose_for_steps(choose: Callable[[int, int], object]) -> None:
+    """Keep all that is freed while a training runs; glibc's usual limits otherwise."""
+    if _keeping:
+        choose(_MAPS, 0)
+        choose(_TRIM, -1)
+    else:
+        choose(_MAPS, _DEFAULT_MAPS)
+        choose(_MAP, _LARGEST)
+        choose(_TRIM, 2 * _LARGEST)
 
 
 @contextlib.contextmanager
@@ -148,15 +163,16 @@ def freed_memory_kept() -> Iterator[None]:
     if choose is None:
         yield
         return
-    choose(_MAPS, 0)
-    choose(_TRIM, -1)
+    global _keeping
+    _keeping += 1
+    _choose_for_steps(choose)
     try:
         yield
     finally:
-        choose(_MAPS, _DEFAULT_MAPS)
-        choose(_MAP, _LARGEST)
-        choose(_TRIM, 2 * _LARGEST)
-        _trim()
+        _keeping -= 1
+        _choose_for_steps(choose)
+        if not _keeping:
+            _trim()
 
 
 def parse_bytes(text: int | str | None) -> int | None:
