@@ -77,6 +77,16 @@ def test_what_is_recorded_is_kept_and_what_has_changed_is_not(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
 
 
+def test_what_a_killed_worker_leaves_of_a_chunk_is_removed(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
+    with _owner(tmp_path / "out.zarr") as owner:
+        _write(owner, 0, samples)
+        (owner.part / "c" / "0" / "0" / "0.abc.partial").write_bytes(b"half a chunk")
+        _write(owner, 1, samples)
+        owner.finish()
+    assert not list((tmp_path / "out.zarr").rglob("*.partial"))
+
+
 def test_of_a_run_that_has_written_nothing_nothing_stays(tmp_path: Path) -> None:
     with (
         _owner(tmp_path / "out.zarr") as owner,

@@ -235,6 +235,7 @@ class BlockedZarr(ZarrSink):
         if self._sealed:
             return
         with self._explained():
+            self._clear_leftovers()  # of workers that were killed since the sink was opened
             self._make_all_levels()
             self._sync()
             self._close()
