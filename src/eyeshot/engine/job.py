@@ -399,26 +399,24 @@ def make_job(
     cut = begun.cut if begun else None
     space = scratch or scratch_space(None, None)
 
-    def planned(graph: Graph, *, behind: bool) -> BandPlan:
+    def planned(parts: Parts, behind: bool) -> BandPlan:
         named = parts.sources, parts.preparation, parts.forms, sinks
-        costs = RunCosts(graph, *named, *memories, behind=behind)
+        costs = RunCosts(parts.graph, *named, *memories, behind=behind)
         options: dict[str, Any] = {"costs": costs, "band": band, "begun": cut}
-        return _planned(graph, parts.regions, memory, space, **options)
+        return _planned(parts.graph, parts.regions, memory, space, **options)
 
-    behind = True
-    try:
-        plan = planned(parts.graph, behind=True)
-    except BadValue:
-        behind = False
+    choices = [(parts, True), (parts, False)]  # the fastest first, the one of least memory last
+    if not begun and uses_methods(parts.graph):
+        choices.append((replace(parts, graph=without_methods(parts.graph)), False))
+    for last, (chosen, behind) in enumerate(choices, 1 - len(choices)):
         try:
-            plan = planned(parts.graph, behind=False)
+            plan = planned(chosen, behind)
+            break
         except BadValue:
-            if begun or not uses_methods(parts.graph):
+            if not last:
                 raise
-            parts = replace(parts, graph=without_methods(parts.graph))
-            plan = planned(parts.graph, behind=False)
     threads = begun.threads if begun else torch.get_num_threads()
-    return parts.job(plan, threads, memory=memory, scratch=space, behind=behind)
+    return chosen.job(plan, threads, memory=memory, scratch=space, behind=behind)
 
 
 @dataclass(frozen=True)

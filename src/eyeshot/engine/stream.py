@@ -188,9 +188,7 @@ class Stream:
         like = next(iter(self._graph.tensors.values()), None)
         place = device if device is not None else like.device if like is not None else None
         shape, dtype = local_shape(node, box), getattr(torch, node.dtype)
-        if (
-            node.dims[0] is None
-        ):  # without rows it has its full shape, but needs no memory of its own
+        if node.dims[0] is None:  # its full shape, but no memory of its own
             return torch.zeros((), dtype=dtype, device=place).expand(shape)
         return torch.empty(shape, dtype=dtype, device=place)
 
