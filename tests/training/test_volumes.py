@@ -371,27 +371,44 @@ def test_a_network_of_ones_own_learns_volumes_and_signals(
     assert isinstance(eyeshot.evaluate(run), eyeshot.MaskEvaluation)
 
 
-def test_crops_of_a_network_that_sees_little(tmp_path: Path) -> None:
-    """They are no smaller than the data allow, and notes name samples and voxels."""
-    shapes = {3: (40, 48, 44), 1: (9000,)}
-    for dims, side in ((3, 32), (1, 4096)):
-        for number in range(3):
-            array = np.random.default_rng(number).integers(0, 255, shapes[dims], np.uint8)
-            write(tmp_path / str(dims) / "image" / f"{number}.npy", array)
-            write(tmp_path / str(dims) / "label" / f"{number}.npy", (array > 127).astype(np.uint8))
-        pairs = load_pairs(tmp_path / str(dims), dims=dims)
-        conv, norm = (nn.Conv3d, nn.InstanceNorm3d) if dims == 3 else (nn.Conv1d, nn.InstanceNorm1d)
-        own = OwnNet(nn.Sequential(conv(1, 2, 3, padding=1)))
-        asked = Request("segment", pairs, None, {}, {}, own=own, dims=dims)
-        assert describe_pairs(asked, pairs).size == (side,) * dims
-        wide = OwnNet(nn.Sequential(norm(1), conv(1, 2, 9, padding=4)))
-        asked = replace(asked, own=wide, crop=(12,) * dims)
-        notes = list(tell(describe_pairs(asked, pairs), pairs, wide))
-        one, points = ("volume", "voxels") if dims == 3 else ("signal", "samples")
-        assert any(f"depend on all of a {one}, or" in note for note in notes)
-        assert any(f"sees up to 4 {points} to each side" in note for note in notes)
-        assert any(note.startswith(f"one {one} is all") for note in notes)
-        assert not any("picture" in note for note in notes[-4:])
+@pytest.mark.parametrize(
+    ("shape", "sides"),
+    [
+        ((40, 48, 44), (32, 32, 32)),
+        ((150, 140), (128, 128)),
+        ((150, 60), (128, 60)),  # no larger than the pictures
+        ((9000,), (4096,)),
+    ],
+)
+def test_crops_of_a_network_that_sees_little(
+    shape: tuple[int, ...], sides: tuple[int, ...], tmp_path: Path
+) -> None:
+    """They are no smaller than the data allow, and notes name pictures, samples and voxels."""
+    dims = len(shape)
+    for number in range(3):
+        array = np.random.default_rng(number).integers(0, 255, shape, np.uint8)
+        write(tmp_path / "image" / f"{number}.npy", array)
+        write(tmp_path / "label" / f"{number}.npy", (array > 127).astype(np.uint8))
+    pairs = load_pairs(tmp_path, dims=dims)
+    conv, norm = {
+        1: (nn.Conv1d, nn.InstanceNorm1d),
+        2: (nn.Conv2d, nn.InstanceNorm2d),
+        3: (nn.Conv3d, nn.InstanceNorm3d),
+    }[dims]
+    own = OwnNet(nn.Sequential(conv(1, 2, 3, padding=1)))
+    asked = Request("segment", pairs, None, {}, {}, own=own, dims=dims)
+    assert describe_pairs(asked, pairs).size == sides
+    wide = OwnNet(nn.Sequential(norm(1), conv(1, 2, 9, padding=4)))
+    asked = replace(asked, own=wide, crop=(12,) * dims)
+    notes = list(tell(describe_pairs(asked, pairs), pairs, wide))
+    one, points = {1: ("signal", "samples"), 2: ("picture", "pixels"), 3: ("volume", "voxels")}[
+        dims
+    ]
+    assert any(f"depend on all of a {one}, or" in note for note in notes)
+    assert any(f"sees up to 4 {points} to each side" in note for note in notes)
+    assert any(note.startswith(f"one {one} is all") for note in notes)
+    others = {"signal", "picture", "volume"} - {one}
+    assert not any(other in note for other in others for note in notes[-4:])
 
 
 def mistakes() -> Iterator[tuple[dict[str, Any], str]]:

@@ -25,9 +25,10 @@ _MOST_BORDER = 4
 """The largest part of such a crop that is left out at each side: the side's length over this."""
 _VOLUME, _VOLUME_SIDE = 3, 0.5
 """The same share for a crop with three axes, along each side."""
-_LEAST_SIDE = {1: 4096, _VOLUME: 32}
-"""Of a crop of signals and of volumes, where they are so large. A network that sees a few samples
-would else learn from thousands of tiny crops a step, most of whose time goes into cutting them."""
+_LEAST_SIDE = {1: 4096, 2: 128, _VOLUME: 32}
+"""Of a crop of signals, pictures and volumes, where these are so large. A network that sees a few
+samples would otherwise learn from thousands of tiny crops a step, and most of the time would go
+into cutting them: with a field of 3×3, crops of 7×7 took ten times as long as the network did."""
 _LEAST_SHARE = 0.2
 """The share of all crops that must stay valid if crops are made smaller to share batches."""
 
@@ -50,8 +51,8 @@ def choose_crop(
 ) -> tuple[int, ...]:
     """The sides of a crop: the requested ones, or such that half of it can be learned from.
 
-    Of a volume an eighth: half of it would take crops of many millions of voxels. Crops of volumes
-    and signals have a least size, too.
+    Of a volume an eighth: half of it would take crops of many millions of voxels. No crop is smaller
+    than a least size, except where the pictures are.
 
     No larger than the smallest picture, so that crops of all pictures are of one size and share a
     batch; but where that would leave little to learn from, as large as there is a use for, and
@@ -75,8 +76,8 @@ def choose_crop(
     side = max(1, math.ceil(least / output.alignment)) * output.alignment
     if not geometry.whole_fields:
         side = min(side, max(1, _LARGEST // output.alignment) * output.alignment)
-    usual = _LEAST_SIDE.get(pairs.dims, 1)
-    side = max(side, math.ceil(usual / output.alignment) * output.alignment)
+    usual = math.ceil(_LEAST_SIDE[pairs.dims] / output.alignment) * output.alignment
+    side = max(side, usual)
     lengths = list(zip(*(pair.size for pair in pairs.train), strict=True))
     largest = tuple(min(side, max(along)) for along in lengths)
     common = tuple(min(side, *along) for along in lengths)
