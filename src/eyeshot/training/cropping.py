@@ -51,8 +51,8 @@ def choose_crop(
 ) -> tuple[int, ...]:
     """The sides of a crop: the requested ones, or such that half of it can be learned from.
 
-    Of a volume an eighth: half of it would take crops of many millions of voxels. No crop is smaller
-    than a least size, except where the pictures are.
+    Of a volume an eighth: half of it would take crops of many millions of voxels. No crop is
+    smaller than a least size, except where the pictures are.
 
     No larger than the smallest picture, so that crops of all pictures are of one size and share a
     batch; but where that would leave little to learn from, as large as there is a use for, and
