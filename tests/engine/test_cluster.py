@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -321,6 +322,39 @@ def test_an_answer_that_never_comes_is_not_waited_for() -> None:
         _answer("tcp://a", _Mutely())
 
 
+def test_an_answer_that_is_lost_with_its_worker_is_computed_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The worker dies after it has computed a block and before the client reads its answer."""
+    net, image = nn.Conv2d(1, 1, 3, padding=1).eval(), _image(tmp_path, 1, 1100, 1300)
+    receive = BlockDispatch._receive
+    lost: list[Any] = []
+
+    def receive_without_workers(self: BlockDispatch) -> Any:
+        if not lost:
+            future = self._back.get()
+            self._back.put(future)
+            found: Any = other
+            workers = found.cluster
+            for worker in list(workers.workers.values()):
+                found.sync(worker.close)
+            while future.status == "finished":
+                time.sleep(0.01)
+            lost.append(future.status)
+            workers.scale(0)
+            while workers.workers:
+                time.sleep(0.01)
+            workers.scale(1)
+        return receive(self)
+
+    monkeypatch.setattr(BlockDispatch, "_receive", receive_without_workers)
+    with cluster(1, processes=False) as other:
+        eyeshot.run(net, image, tmp_path / "out.zarr", client=other)
+    assert lost == ["lost"]
+    eyeshot.run(net, image, tmp_path / "whole.npy")
+    assert np.abs(_read(tmp_path / "out.zarr") - np.load(tmp_path / "whole.npy")).max() <= 1e-5
+
+
 class _Mutely(_Answer):
     def __init__(self) -> None:
         super().__init__(None)
@@ -508,8 +542,8 @@ def test_a_full_disk_leaves_blocks_missing_and_resume_computes_them(
         eyeshot.run(net, image, out, client=other, resume=True)
     assert _same_files(out, undisturbed)
     after = {path.relative_to(out): path.stat().st_mtime_ns for path in _chunks(out)}
-    for path, time in before.items():  # each was written once
-        assert after[path.relative_to(tmp_path / "out.zarr.part")] == time
+    for path, written in before.items():  # each was written once
+        assert after[path.relative_to(tmp_path / "out.zarr.part")] == written
 
 
 def test_a_resume_replaces_a_finished_output_only_by_force(client: Client, tmp_path: Path) -> None:

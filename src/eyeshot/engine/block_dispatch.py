@@ -266,8 +266,12 @@ class BlockDispatch:
                 yield future, future.result(timeout=patience)
 
     def _lost(self, future: Any, sent: _Sent) -> list[_Sent]:
-        """A task without an answer: its worker was killed, or the scheduler has stopped."""
-        if self.client.status != "running" or future.status in ("cancelled", "lost"):
+        """A task without an answer: its worker was killed, or the scheduler has stopped.
+
+        Its worker may also have been killed after it had computed the block and before its answer
+        was read: Dask calls such an answer lost, and only what the scheduler forgets cancelled.
+        """
+        if self.client.status != "running" or future.status == "cancelled":
             self.ended = self.ended or "the scheduler is gone, or has dropped the run"
             return []
         if future.status != "error":
