@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import json
 import time
 import warnings
@@ -20,12 +21,15 @@ from torch import nn
 
 import eyeshot
 from eyeshot import images
+from eyeshot.engine import block_task
 from eyeshot.engine.block_dispatch import BlockDispatch, ClusterReport
-from eyeshot.engine.block_task import compute_block
+from eyeshot.engine.block_task import compute_block, open_run
 from eyeshot.engine.cluster_workers import _answer
 from eyeshot.errors import BadFile, BadValue, Failure, Unsupported
 from eyeshot.files import Lock
 from eyeshot.images.sinks.zarr_blocks import Record
+from eyeshot.operators import compiled_layers
+from eyeshot.operators.winograd_compiled import compiled_width, is_compiled
 from tests.engine.cluster import cluster
 
 Array = np.ndarray[Any, Any]
@@ -92,6 +96,96 @@ def test_the_bytes_are_those_of_the_same_blocks_and_the_answer_that_of_one_pass(
         block = eyeshot.run(net, image, region=region, band=plan.bands.band)
         rows, columns = (slice(*side) for side in region)
         assert found[:, rows, columns].tobytes() == block.tobytes(), region
+
+
+class _Wide(nn.Module):
+    """Convolutions for which workers use fewer products, and one that is compiled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(
+            *(nn.Conv2d(1, 128, 5, stride=8), nn.ReLU(), nn.Conv2d(128, 128, 3, padding=1)),
+            *(nn.ReLU(), nn.Conv2d(128, 64, 1), nn.Conv2d(64, 1, 1)),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.body(x)
+        return found
+
+
+@pytest.fixture
+def compiled_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 1×1 convolution is compiled even if a run has few of them."""
+    monkeypatch.setattr(compiled_layers, "LEAST_MULTIPLY_ADDS", 1)
+
+
+@pytest.mark.usefixtures("compiled_always")
+def test_fewer_products_give_the_same_bytes_in_any_order(client: Client, tmp_path: Path) -> None:
+    net, out = _Wide().eval(), tmp_path / "out.zarr"
+    image = _image(tmp_path, 1, 4160, 520)
+    plans: list[eyeshot.Plan] = []
+    journals: list[bytes] = []
+
+    def keep(_: Any) -> None:
+        if not journals:  # it is gone at the end
+            journals.append(Path(f"{out}.part.json").read_bytes())
+
+    eyeshot.run(net, image, out, client=client, planned=plans.append, progress=keep)
+    found, whole = _read(out), eyeshot.run(net, image, exact="direct")
+    assert np.abs(found - whole).max() <= 1e-5 * np.abs(whole).max()
+    methods = json.loads(journals[0].partition(b"\n")[0])["settings"]["methods"]
+    assert "winograd" in methods.values()
+    assert ("compiled" in methods.values()) == is_compiled()
+    (plan,) = plans
+    for region in reversed(_regions(plan, (520, 65))):
+        block = eyeshot.run(net, image, region=region, band=plan.bands.band)
+        rows, columns = (slice(*side) for side in region)
+        assert found[:, rows, columns].tobytes() == block.tobytes(), region
+    plain = tmp_path / "plain.zarr"
+    eyeshot.run(net, image, plain, client=client, exact="direct")
+    assert (_read(plain) != found).any()
+
+
+@pytest.mark.usefixtures("compiled_always")
+@pytest.mark.parametrize("wide", [False, True])
+def test_llvmlite_on_some_workers_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wide: bool
+) -> None:
+    net = _Wide().eval() if wide else _Net(1).eval()
+    image, out = _image(tmp_path, 1, 1304, 360), tmp_path / "out.zarr"
+    turns = itertools.cycle((16, 0))
+    late: list[str] = []
+
+    def keep(_: Any) -> None:
+        folder = Path(f"{out}.part.run")
+        if folder.exists():
+            try:
+                open_run(folder)
+            except Failure as error:
+                late.append(error.fact)
+
+    monkeypatch.setattr(block_task, "compiled_width", lambda: next(turns))
+    with cluster(2, processes=False) as some:
+        if wide:
+            with pytest.raises(Failure, match="llvmlite is installed on some workers only"):
+                eyeshot.run(net, image, out, client=some)
+            eyeshot.run(net, image, out, client=some, exact="direct")
+            monkeypatch.setattr(block_task, "compiled_width", compiled_width)
+            other = compiled_width() + 8
+
+            def keep_other(report: Any) -> None:
+                with monkeypatch.context() as patch:
+                    patch.setattr(block_task, "compiled_width", lambda: other)
+                    keep(report)
+
+            eyeshot.run(net, image, out, client=some, force=True, progress=keep_other)
+            assert "llvmlite is installed on this worker, or on the others" in late[0]
+        else:
+            eyeshot.run(net, image, out, client=some, progress=keep)
+            assert not late
+    whole = eyeshot.run(net, image)
+    assert np.abs(_read(out) - whole).max() <= 1e-5 * np.abs(whole).max()
 
 
 def _regions(plan: eyeshot.Plan, sizes: tuple[int, int]) -> list[list[tuple[int, int]]]:

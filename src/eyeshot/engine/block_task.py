@@ -37,6 +37,8 @@ from eyeshot.images import Sink, Source, open_source
 from eyeshot.images.sinks.zarr_blocks import BlockWindow, opened_part
 from eyeshot.images.sinks.zarrays import holding
 from eyeshot.images.sources.converted import read_as
+from eyeshot.operators.methods import load_methods, uses_methods
+from eyeshot.operators.winograd_compiled import compiled_width
 from eyeshot.planning import BandPlan
 from eyeshot.planning.schedule import multiply_adds
 
@@ -85,10 +87,11 @@ _loaded = _Loaded()
 
 
 def greeting(device: str) -> dict[str, Any]:
-    """A worker: its versions, its arithmetic, and the bytes that it uses."""
+    """A worker: its versions, its arithmetic, whether it compiles code, and the bytes it uses."""
     return {
         "eyeshot": eyeshot.__version__,
         "arithmetic": arithmetic(torch.device(device)),
+        "width": compiled_width(),
         "resident": resident(),
     }
 
@@ -205,6 +208,12 @@ def open_run(folder: Path, stage: int | None = None) -> BlockRun:
             cure="use workers with the same processors and the same torch",
         )
     whole = read_graph(folder / NETWORK)
+    if uses_methods(whole) and compiled_width() != settings["width"]:
+        raise Failure(
+            "llvmlite is installed on this worker, or on the others, but not on all",
+            cure="install it on all workers: pip install 'eyeshot[fast]'",
+        )
+    load_methods(whole)
     if device.type != "cpu":
         whole = moved(whole, device)
     stages, graph = stages_of(whole)

@@ -22,18 +22,28 @@ from eyeshot.engine.cluster_workers import (
     Workers,
     look_at_workers,
 )
-from eyeshot.engine.job import Job, Parts, parts_of, settings_of, sinks_memory
+from eyeshot.engine.job import (
+    DIRECT,
+    Job,
+    Parts,
+    affordable,
+    check_exact,
+    parts_of,
+    settings_of,
+    sinks_memory,
+)
 from eyeshot.engine.memory import RunCosts
 from eyeshot.engine.networks import Network
 from eyeshot.engine.outputs import arrangement_of
 from eyeshot.engine.run_plan import Plan, PlannedCluster, plan_of
 from eyeshot.engine.skipping import skip, worth_a_look
-from eyeshot.errors import BadValue
+from eyeshot.errors import BadValue, Failure
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.images import Source, unfinished
 from eyeshot.images.sinks.zarr_blocks import blocked_zarr
 from eyeshot.images.sources.converted import reading_of
+from eyeshot.operators.methods import methods_of, rounding, uses_methods, with_methods
 from eyeshot.planning import BandPlan, make_plan
 from eyeshot.planning.schedule import multiply_adds
 
@@ -115,9 +125,11 @@ class ClusterRun:
         """The settings that decide every sample, as plain data."""
         common = dict(settings_of(replace(self.job, graph=self.whole)))
         del common["strips"]
+        methods = methods_of(self.whole)
         return {
             **common,
-            "arithmetic": self.workers.arithmetic,
+            **({"methods": methods} if methods else {}),
+            "arithmetic": self.workers.arithmetic + rounding(self.whole, self.spec["width"]),
             "blocks": self.plan.blocks.to_dict(),
             "stages": self.spec["stages"],
             "skipping": self.spec["skipping"],
@@ -154,6 +166,7 @@ def settle(
     fill: float,
     blank: bool | None,
     resume: bool,
+    exact: str | None = None,
     **settings: Any,
 ) -> ClusterRun:
     """Trace the network, look at the workers, and cut the output into blocks.
@@ -162,27 +175,24 @@ def settle(
         BadValue: a setting does not fit; the message names one that does.
         Unsupported: an operator that cannot be run in blocks, by its name.
     """
-    parts = parts_of(net, sources, **settings)
-    whole = parts.graph
-    stages, graph = stages_of(whole)
-    parts = replace(parts, graph=graph)
-    place = device or parts.preparation.device.type
+    check_exact(exact)
+    traced = parts_of(net, sources, exact=DIRECT, **settings)
+    place = device or traced.preparation.device.type
     workers = look_at_workers(client, place)
-    limits = [one for one in (memory, workers.memory) if one]
-    limit = min(limits, default=None)
-    chunks = {name: _chunks(parts, name) for name in parts.forms}
-    band = settings.get("band")
+    limit = min((one for one in (memory, workers.memory) if one), default=None)
     begun = unfinished(targets[0]) if resume else None
-    if begun is not None and isinstance(begun.get("band"), int) and band is None:
-        band = begun["band"]
-    priced = _pricing(parts, targets, workers, limit, band)
-    gathered = _stage_plans(parts, stages, targets, workers, limit, band, begun)
-    blocks = blocks_from(begun, parts.regions) if begun is not None else None
-    if blocks is not None:
-        plan = priced_as_begun(parts.graph, parts.regions, blocks, priced)
-    else:
-        plan = plan_blocks(parts.graph, parts.regions, chunks, workers.slots, priced)
-    plan = _with_stages(plan, whole, parts.regions, [one for _, one in gathered])
+    choices = _with_methods(traced.graph, workers, exact, begun, limit)
+    for last, (whole, width) in enumerate(choices, 1 - len(choices)):
+        every = replace(traced, graph=whole)
+        try:
+            parts, gathered, plan = _planned(
+                every, targets, workers, limit, settings.get("band"), begun, width
+            )
+            break
+        except BadValue:
+            if not last:
+                raise
+    stages = [stage for stage, _ in gathered]
     job = parts.job(plan.bands, THREADS, memory=limit)
     looked = False if stages else blank
     if looked is None:
@@ -210,6 +220,7 @@ def settle(
         "threads": THREADS,
         "eyeshot": eyeshot.__version__,
         "arithmetic": workers.arithmetic,
+        "width": width,
         "memory": memory,
         "fill": fill,
         "blank": bool(looked),
@@ -220,6 +231,72 @@ def settle(
     return ClusterRun(whole, parts, pairs, plan, job, workers, targets, images, spec)
 
 
+def _with_methods(
+    graph: Graph,
+    workers: Workers,
+    exact: str | None,
+    begun: Mapping[str, Any] | None,
+    limit: int | None,
+) -> list[tuple[Graph, int]]:
+    """The network with the convolutions as the workers compute them, and what they compile for.
+
+    The fastest is first; the last one needs the least memory. A run that is resumed has one choice.
+
+    Raises:
+        Failure: only some of the workers compile code, and this would change bits.
+    """
+    if exact != DIRECT and begun is not None:
+        exact = str(begun.get("exact", DIRECT))
+    if exact == DIRECT:
+        return [(graph, 0)]
+    found = {width: with_methods(graph, width) for width in sorted(workers.widths)}
+    if not any(map(uses_methods, found.values())):
+        return [(graph, 0)]
+    if len(found) > 1:
+        raise Failure(
+            "llvmlite is installed on some workers only: their answers differ in the last bits",
+            cure="install it on all of them, pip install 'eyeshot[fast]', or use exact='direct'",
+        )
+    ((width, faster),) = found.items()
+    if begun is not None:
+        return [(faster, width)]
+    room = None if limit is None else limit // workers.most_threads
+    if not uses_methods(affordable(faster, room, width)):
+        return [(graph, 0)]
+    return [(faster, width), (graph, 0)]
+
+
+def _planned(
+    every: Parts,
+    targets: Sequence[Path],
+    workers: Workers,
+    limit: int | None,
+    band: int | None,
+    begun: Mapping[str, Any] | None,
+    width: int,
+) -> tuple[Parts, list[tuple[Stage, BlockPlan]], BlockPlan]:
+    """The parts of the last pass, the stages with their blocks, and the plan.
+
+    Raises:
+        BadValue: no block fits into the memory of a worker.
+        Unsupported: an operator that cannot be run in blocks, by its name.
+    """
+    stages, graph = stages_of(every.graph)
+    parts = replace(every, graph=graph)
+    chunks = {name: _chunks(parts, name) for name in parts.forms}
+    if begun is not None and isinstance(begun.get("band"), int) and band is None:
+        band = begun["band"]
+    priced = _pricing(parts, targets, workers, limit, band, width)
+    gathered = _stage_plans(parts, stages, targets, workers, limit, band, begun, width)
+    blocks = blocks_from(begun, parts.regions) if begun is not None else None
+    if blocks is not None:
+        plan = priced_as_begun(parts.graph, parts.regions, blocks, priced)
+    else:
+        plan = plan_blocks(parts.graph, parts.regions, chunks, workers.slots, priced)
+    plans = [one for _, one in gathered]
+    return parts, gathered, _with_stages(plan, every.graph, parts.regions, plans)
+
+
 def _stage_plans(
     parts: Parts,
     stages: Sequence[Stage],
@@ -228,6 +305,7 @@ def _stage_plans(
     limit: int | None,
     band: int | None,
     begun: Mapping[str, Any] | None,
+    width: int,
 ) -> list[tuple[Stage, BlockPlan]]:
     """The blocks of each stage; if a run is resumed, its blocks."""
     cuts = begun.get("stages") if begun is not None else None
@@ -237,7 +315,7 @@ def _stage_plans(
         if isinstance(cuts, list) and number < len(cuts):
             cut = blocks_from({"blocks": cuts[number]}, stage.regions)
         own = replace(parts, graph=stage.graph, forms={}, regions=stage.regions)
-        priced = _pricing(own, targets, workers, limit, band)
+        priced = _pricing(own, targets, workers, limit, band, width)
         if cut is not None:
             plan = priced_as_begun(stage.graph, stage.regions, cut, priced)
         else:
@@ -279,7 +357,12 @@ def _chunks(parts: Parts, name: str) -> tuple[int, ...]:
 
 
 def _pricing(
-    parts: Parts, targets: Sequence[Path], workers: Workers, limit: int | None, band: int | None
+    parts: Parts,
+    targets: Sequence[Path],
+    workers: Workers,
+    limit: int | None,
+    band: int | None,
+    width: int,
 ) -> Callable[[Mapping[str, Region]], BandPlan]:
     """The plan of one block on a worker that computes one block in each of its threads."""
     threads, in_use = workers.most_threads, workers.in_use
@@ -289,9 +372,8 @@ def _pricing(
         forms = {name: form for name, form in parts.forms.items() if name in regions}
         outs = [one for one, name in zip(targets, parts.forms, strict=False) if name in regions]
         sinks = sinks_memory(parts.graph, outs, forms, regions, parts.shard)
-        costs = RunCosts(
-            parts.graph, parts.sources, parts.preparation, parts.forms, sinks, in_use, in_use
-        )
+        named = parts.sources, parts.preparation, parts.forms, sinks
+        costs = RunCosts(parts.graph, *named, in_use, in_use, width=width)
         plan = make_plan(parts.graph, regions, costs=costs, memory=room, band=band)
         return replace(plan, peak=in_use + threads * (plan.peak - in_use))
 

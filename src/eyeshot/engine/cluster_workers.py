@@ -110,6 +110,7 @@ class Workers:
         memory: the fewest bytes that one of them may hold; None where nothing limits it.
         in_use: the most bytes that one of them holds before it has seen the run.
         arithmetic: by which all of them compute.
+        widths: the float32 numbers of a register of those that compile code, and 0 if any does not.
         dashboard: the address of the page that shows them; "" for none.
     """
 
@@ -117,6 +118,7 @@ class Workers:
     memory: int | None
     in_use: int
     arithmetic: str
+    widths: frozenset[int]
     dashboard: str
 
     @property
@@ -183,6 +185,7 @@ def look_at_workers(client: Any, device: str) -> Workers:
         min(limits, default=None),
         max(one["resident"] for one in found.values()),
         one["arithmetic"],
+        frozenset(int(one["width"]) for one in found.values()),
         client.dashboard_link if _has_dashboard(client) else "",
     )
 

@@ -389,8 +389,8 @@ def make_job(
         outputs=outputs,
         shard=shard,
     )
-    if memory is not None and not begun and added_bytes(parts.graph) > memory // _MEMORY_SHARE:
-        parts = replace(parts, graph=without_methods(parts.graph))
+    if not begun:
+        parts = replace(parts, graph=affordable(parts.graph, memory))
     load_methods(parts.graph)
     sinks = sinks_memory(parts.graph, outs, parts.forms, parts.regions, shard)
     if memory is not None:
@@ -417,6 +417,19 @@ def make_job(
                 raise
     threads = begun.threads if begun else torch.get_num_threads()
     return chosen.job(plan, threads, memory=memory, scratch=space, behind=behind)
+
+
+def affordable(graph: Graph, memory: int | None, width: int | None = None) -> Graph:
+    """The graph; without its methods if what they add is too large a part of the allowed memory.
+
+    Args:
+        graph: with its methods.
+        memory: the most bytes that the process may use; None for no limit.
+        width: as for :func:`eyeshot.operators.methods.with_methods`.
+    """
+    if memory is not None and added_bytes(graph, width) > memory // _MEMORY_SHARE:
+        return without_methods(graph)
+    return graph
 
 
 @dataclass(frozen=True)
@@ -476,8 +489,7 @@ def parts_of(
         Unsupported: an operator that cannot be run by parts, by its name.
     """
     _check_options(net, output_format, band, white, raw=raw)
-    if exact not in (None, *EXACT):
-        raise UnknownName("exact", str(exact), EXACT)
+    check_exact(exact)
     chosen = only_outputs(as_traced(net), outputs)
     traced, padding, averaged = chosen, None, None
     sources = as_gray(traced, sources)
@@ -508,6 +520,16 @@ def parts_of(
         preparation.check(np.empty(0, source.dtype), source.name)
     forms = {name: form_for(output_format, graph, name) for name in graph.outputs}
     return Parts(graph, named, preparation, forms, regions, padding, shard, averaged)
+
+
+def check_exact(exact: str | None) -> None:
+    """Refuse what is none of :data:`EXACT`, nor None.
+
+    Raises:
+        UnknownName: it is something else.
+    """
+    if exact not in (None, *EXACT):
+        raise UnknownName("exact", str(exact), EXACT)
 
 
 def _check_mean_of_probabilities(graph: Graph, output_format: str) -> None:

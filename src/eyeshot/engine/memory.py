@@ -246,6 +246,8 @@ class RunCosts:
         forms: how scores become samples, by the output's name.
         sinks: for each output, its memory as a function of the columns written at a time.
         behind: whether rows are written while others are computed, if a sink allows it.
+        width: of the registers of other processes that will compute; None for this process. See
+            :func:`eyeshot.operators.methods.with_methods`.
         in_use: the bytes that the process uses now.
         before: the most bytes that it has used so far.
     """
@@ -258,6 +260,7 @@ class RunCosts:
     in_use: int
     before: int
     behind: bool = False
+    width: int | None = None
 
     @property
     def fixed(self) -> int:
@@ -265,7 +268,7 @@ class RunCosts:
         # An array, or a picture that was decoded whole, is already in ``in_use``.
         sources = [one for one in self.sources.values() if not isinstance(one, ArraySource)]
         decoding = sum(source.memory for source in sources)
-        return self.in_use + _FIRST_CALLS + _kernels(self.graph) + decoding
+        return self.in_use + _FIRST_CALLS + _kernels(self.graph, self.width) + decoding
 
     def writing(self, name: str, columns: int) -> int:
         """The bytes of rows that an output keeps until they are written."""
@@ -331,7 +334,7 @@ class RunCosts:
         return borrows(node)
 
 
-def _kernels(graph: Graph) -> int:
+def _kernels(graph: Graph, width: int | None) -> int:
     """The bytes that convolutions keep: code for each different one, and reordered weights.
 
     Weights may be in memory two more times, reordered for a full band and for the last one.
@@ -339,7 +342,7 @@ def _kernels(graph: Graph) -> int:
     kinds = {repr((node.params, node.extents)) for node in graph if node.is_convolution}
     weights = [one for one in graph.tensors.values() if one.ndim > 2]
     laid_out = 2 * sum(one.numel() * one.element_size() for one in weights)
-    return _KERNEL * len(kinds) + laid_out + added_bytes(graph)
+    return _KERNEL * len(kinds) + laid_out + added_bytes(graph, width)
 
 
 def _product(*numbers: int) -> int:

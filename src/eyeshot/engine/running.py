@@ -200,7 +200,8 @@ def run(
         exact: ``1e-5`` (the default) computes 3×3 convolutions of 128 channels or more with a third
             of the multiplications (Winograd); each rounds up to twice as much as its sum, far below
             this share of its largest output. ``direct`` computes every convolution as a sum, by
-            torch's own libraries. With a client it is always ``direct``.
+            torch's own libraries. With a client, llvmlite (the extra ``fast``) must be installed on
+            all workers or on none, unless it is ``direct``.
         per_slice: run a network for pictures over each slice of a stack (C, D, H, W) separately;
             the output is a stack (C, D, H, W).
         device: where to run; None for the device of the weights.
@@ -404,7 +405,7 @@ def _shared_out(client: Any, request: _Request, *, retries: int = 0) -> Iterator
             fill=request.fill,
             blank=request.blank,
             resume=request.resume,
-            **request.settings | {"exact": "direct"},  # workers may be of several makes
+            **request.settings,
         )
 
 

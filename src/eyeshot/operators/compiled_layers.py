@@ -477,11 +477,19 @@ LEAST_MULTIPLY_ADDS = 4 << 30
 """Of all such convolutions of a run: with fewer, compiling takes as long as they do."""
 
 
-def with_compiled(graph: Graph) -> Graph:
-    """The graph in which the convolutions of this file are computed by it, if there are enough."""
-    if not is_compiled():
+def with_compiled(graph: Graph, width: int | None = None) -> Graph:
+    """The graph in which the convolutions of this file are computed by it, if there are enough.
+
+    Args:
+        graph: a lowered graph.
+        width: the float32 numbers of a register of the processes that will compute, 0 if they
+            compile nothing; None for this process.
+    """
+    if width is None:
+        width = register_width() if is_compiled() else 0
+    if not width:
         return graph
-    chosen = [node for node in graph if suits(node, graph.tensors)]
+    chosen = [node for node in graph if suits(node, graph.tensors, width)]
     if sum(map(_multiply_adds, chosen)) < LEAST_MULTIPLY_ADDS:
         return graph
     made = {node.name: replace(node, params=node.params.but(method=METHOD)) for node in chosen}
@@ -535,8 +543,14 @@ def uses_it(node: Node) -> bool:
     return isinstance(node.params, ConvolutionParams) and node.params.method == METHOD
 
 
-def suits(node: Node, tensors: Mapping[str, torch.Tensor]) -> bool:
-    """Whether a node is a 1×1 or a depthwise convolution that this file can compute."""
+def suits(node: Node, tensors: Mapping[str, torch.Tensor], width: int) -> bool:
+    """Whether a node is a 1×1 or a depthwise convolution that this file can compute.
+
+    Args:
+        node: of a lowered graph.
+        tensors: of the graph.
+        width: the float32 numbers of a register.
+    """
     params = node.params
     if not isinstance(params, ConvolutionParams) or node.family is not Family.CONVOLUTION:
         return False
@@ -550,7 +564,7 @@ def suits(node: Node, tensors: Mapping[str, torch.Tensor]) -> bool:
     if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
         return False
     alone = _is_depthwise(params) and not params.adds
-    return params.out_channels >= register_width() and (_is_pointwise(params) or alone)
+    return params.out_channels >= width and (_is_pointwise(params) or alone)
 
 
 def _is_pointwise(params: ConvolutionParams) -> bool:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from eyeshot.graph import Graph
+from eyeshot.graph import ConvolutionParams, Graph
 from eyeshot.operators import compiled_layers, winograd
 
 
-def with_methods(graph: Graph) -> Graph:
-    """The graph in which each convolution that is faster by another method uses it."""
-    return compiled_layers.with_compiled(winograd.with_winograd(graph))
+def with_methods(graph: Graph, width: int | None = None) -> Graph:
+    """The graph in which each convolution that is faster by another method uses it.
+
+    Args:
+        graph: a lowered graph.
+        width: :func:`~eyeshot.operators.winograd_compiled.compiled_width` of the processes that
+            will compute; None for this process.
+    """
+    compiled = None if width is None else width > 0
+    return compiled_layers.with_compiled(winograd.with_winograd(graph, compiled), width)
 
 
 def without_methods(graph: Graph) -> Graph:
@@ -21,9 +28,19 @@ def uses_methods(graph: Graph) -> bool:
     return winograd.uses_winograd(graph) or compiled_layers.uses_compiled(graph)
 
 
-def rounding(graph: Graph) -> str:
-    """What else decides how a graph's sums are rounded, and which are computed by a method."""
-    return winograd.rounding(graph) + compiled_layers.rounding(graph)
+def methods_of(graph: Graph) -> dict[str, str]:
+    """The method of each convolution that is computed by one, by the node's name."""
+    return {
+        node.name: str(node.params.method)
+        for node in graph
+        if isinstance(node.params, ConvolutionParams) and node.params.method
+    }
+
+
+def rounding(graph: Graph, width: int | None = None) -> str:
+    """What else decides how a graph's sums are rounded; ``width`` as for :func:`with_methods`."""
+    compiled = None if width is None else width > 0
+    return winograd.rounding(graph, compiled) + compiled_layers.rounding(graph)
 
 
 def load_methods(graph: Graph) -> None:
@@ -32,8 +49,14 @@ def load_methods(graph: Graph) -> None:
     compiled_layers.load_compiled(graph)
 
 
-def added_bytes(graph: Graph) -> int:
-    """The bytes that the methods take beside the weights and rows of a call."""
-    found = winograd.added_bytes(graph)
-    loads = compiled_layers.uses_compiled(graph) and not compiled_layers.is_loaded()
+def added_bytes(graph: Graph, width: int | None = None) -> int:
+    """The bytes that the methods take beside the weights and rows of a call.
+
+    Args:
+        graph: with its methods.
+        width: as for :func:`with_methods`; such a process has compiled nothing yet.
+    """
+    found = winograd.added_bytes(graph, None if width is None else width > 0)
+    loaded = width is None and compiled_layers.is_loaded()
+    loads = compiled_layers.uses_compiled(graph) and not loaded
     return found + (winograd.COMPILER if loads and not winograd.uses_winograd(graph) else 0)

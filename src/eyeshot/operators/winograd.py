@@ -104,11 +104,17 @@ _BIAS = np.linalg.pinv(_ROW_BACK).sum(1)[:, None] * np.linalg.pinv(_COLUMN_BACK)
 """(6, 4): what is added to the products of a block so that each output grows by 1."""
 
 
-def with_winograd(graph: Graph) -> Graph:
-    """The graph in which the convolutions that are faster this way, and exact enough, use it."""
+def with_winograd(graph: Graph, compiles: bool | None = None) -> Graph:
+    """The graph in which the convolutions that are faster this way, and exact enough, use it.
+
+    Args:
+        graph: a lowered graph.
+        compiles: whether the processes that will compute compile the transforms; None for this one.
+    """
+    compiles = is_compiled() if compiles is None else compiles
     nodes = {
         node.name: replace(node, params=node.params.but(method=METHOD))
-        if _suits(node, graph)
+        if _suits(node, graph, compiles)
         else node
         for node in graph
     }
@@ -148,9 +154,10 @@ def rows_together(node: Node) -> int:
     return _ROWS * int(node.params.dilation[0])
 
 
-def rounding(graph: Graph) -> str:
-    """What else decides how a graph's sums are rounded, and which are computed this way."""
-    return ", compiled transforms" if uses_winograd(graph) and is_compiled() else ""
+def rounding(graph: Graph, compiles: bool | None = None) -> str:
+    """What else decides how sums are rounded; ``compiles`` as for :func:`with_winograd`."""
+    compiles = is_compiled() if compiles is None else compiles
+    return ", compiled transforms" if uses_winograd(graph) and compiles else ""
 
 
 def uses_winograd(graph: Graph) -> bool:
@@ -158,7 +165,7 @@ def uses_winograd(graph: Graph) -> bool:
     return any(map(is_winograd, graph))
 
 
-def _suits(node: Node, graph: Graph) -> bool:
+def _suits(node: Node, graph: Graph, compiles: bool) -> bool:
     params = node.params
     if node.family is not Family.CONVOLUTION or node.kind is not Kind.LOCAL:
         return False
@@ -170,7 +177,7 @@ def _suits(node: Node, graph: Graph) -> bool:
     if len(set(params.dilation)) > 1 or params.dilation[0] > most:
         return False
     weights = _weights(node, graph)
-    least = min(LEAST_CHANNELS, LEAST_CHANNELS_COMPILED) if is_compiled() else LEAST_CHANNELS
+    least = min(LEAST_CHANNELS, LEAST_CHANNELS_COMPILED) if compiles else LEAST_CHANNELS
     return (
         math.prod(node.extents) >= LEAST_POSITIONS
         and all(one.device.type == "cpu" and one.dtype == torch.float32 for one in weights)
@@ -184,13 +191,16 @@ COMPILER = 90 << 20
 """Bytes that llvmlite and what it compiles were measured to take, with a tenth to spare."""
 
 
-def added_bytes(graph: Graph) -> int:
+def added_bytes(graph: Graph, compiles: bool | None = None) -> int:
     """The bytes of the transformed weights, in all their layouts, and of the blocks of a call.
 
-    Each thread may have blocks of its own. A compiler that is still to be loaded stays in memory.
+    Each thread may have blocks of its own. A compiler that is still to be loaded stays in memory;
+    ``compiles`` tells whether that of other processes will be, None is for this one.
     """
     nodes = [node for node in graph if is_winograd(node)]
-    loads = bool(nodes) and is_compiled() and not compiled.cache_info().currsize
+    if compiles is None:
+        compiles = is_compiled() and not compiled.cache_info().currsize
+    loads = bool(nodes) and compiles
     blocks = max((_room_for(node, graph) for node in nodes), default=0)
     weights = sum(w.numel() // 9 * PRODUCTS for node in nodes for w in _weights(node, graph))
     called = 4 * (blocks * torch.get_num_threads() + LAYOUTS * weights)

@@ -59,6 +59,11 @@ def register_width() -> int:
     return _WIDTHS[torch.backends.cpu.get_cpu_capability()]
 
 
+def compiled_width() -> int:
+    """The float32 numbers of a register, if this process compiles code; 0 if it does not."""
+    return register_width() if is_compiled() else 0
+
+
 class Code:
     """Lines of LLVM's assembly for vectors of ``width`` float32; a value is the name of one."""
 
