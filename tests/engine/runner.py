@@ -9,6 +9,7 @@ import contextlib
 import multiprocessing
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -133,6 +134,16 @@ def measure(
         report = execute(job, {job.graph.outputs[0]: sink})
         sink.finish()
     results.send((before, allowed, job.plan.peak, report.peak, len(job.plan.strips)))
+
+
+def run_folder(folder: Path, image: Path, out: Path, results: Connection) -> None:
+    """Open a run folder and use it; tell which modules of tests are loaded, and its Dice."""
+    torch.set_num_threads(1)
+    loaded = eyeshot.load(folder)
+    np.save(out, eyeshot.run(loaded, image, output_format="argmax"))
+    found = eyeshot.evaluate(loaded)
+    assert isinstance(found, eyeshot.MaskEvaluation)
+    results.send(([name for name in sys.modules if "tests." in name and ".test_" in name], found.dice))
 
 
 def start(kind: str, image: Path, out: Path, pause: float) -> tuple[BaseProcess, Connection]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from eyeshot.errors import BadValue, EyeshotError
 from eyeshot.runs import METRICS, PROGRAM, WEIGHTS, Run, RunConfig
 from eyeshot.training import Silence, train
 from eyeshot.training.checkpoint import Position
+from tests.engine.runner import fork, listen, run_folder
 
 from .blobs import blobs
 from .cells import write_cells, write_noisy
@@ -189,16 +188,13 @@ def test_the_run_computes_what_the_module_computes(trained: Run) -> None:
 def test_the_folder_opens_where_the_code_is_not(trained: Run, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (150, 131), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "picture.png")
-    code = (
-        "import gc, os, sys, numpy as np, eyeshot\n"
-        "gc.disable()\n"
-        f"run = eyeshot.load({str(trained.path)!r})\n"
-        "np.save('mask.npy', eyeshot.run(run, 'picture.png', output_format='argmax'))\n"
-        "assert not any('test_own_network' in name for name in sys.modules)\n"
-        "eyeshot.evaluate(run)\n"
-        "os._exit(0)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    places = (trained.path, tmp_path / "picture.png", tmp_path / "mask.npy")
+    process, results = fork(run_folder, *places)
+    (reported,) = listen(results)
+    process.join()
+    found = eyeshot.evaluate(trained)
+    assert isinstance(found, eyeshot.MaskEvaluation)
+    assert reported == ([], found.dice)
     net = own().eval()
     eyeshot.runs.load_weights(net, trained.path / WEIGHTS)
     x = trained.normalize(torch.from_numpy(picture)[None, None])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from eyeshot.errors import BadValue, EyeshotError, UnknownName, Unsupported
 from eyeshot.files import write_aside
 from eyeshot.findings.finding import Severity
 from eyeshot.frontends.net_geometry import NetGeometry
-from eyeshot.frontends.programs import export_program, network_fingerprint
+from eyeshot.frontends.programs import Written, export_program, network_fingerprint
 from eyeshot.frontends.refusals import in_brief, line_at_fault
 from eyeshot.frontends.trials import (
     channels_to_try,
@@ -57,6 +57,7 @@ class OwnNet:
         memory_format: channels last, in which convolutions of pictures are fastest; for other data,
             and where its forward takes views that this layout has not, the usual one, once
             :meth:`describe` knows.
+        described: the program that :meth:`describe` wrote, until :meth:`write` has asked for one.
     """
 
     module: nn.Module
@@ -65,6 +66,7 @@ class OwnNet:
     channels: int | None = None
     example: tuple[int, ...] = ()
     memory_format: torch.memory_format = torch.channels_last
+    described: Written | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -98,7 +100,7 @@ class OwnNet:
         example = torch.zeros(_BATCH, *self.example)
         if not picture or not _takes(self.build(), example, torch.channels_last):
             self.memory_format = torch.contiguous_format
-        written = export_program(self.module, self.example)
+        self.described = written = export_program(self.module, self.example)
         return NetSource(self.source, self.arguments, network_fingerprint(self.module, written.net))
 
     def write(self, net: nn.Module, path: Path) -> None:
@@ -107,11 +109,16 @@ class OwnNet:
         Raises:
             Failure: the disk is full.
         """
-        plain = self.build()  # of the usual layout, in memory of its own
-        plain.load_state_dict(net.state_dict())
-        content = export_program(plain, self.example).content
+        described, self.described = self.described, None
+        before, now = self.module.state_dict(), net.state_dict()
+        if described is None or not all(
+            isinstance(one, Tensor) and torch.equal(one, before[name]) for name, one in now.items()
+        ):
+            plain = self.build()  # of the usual layout, in memory of its own
+            plain.load_state_dict(now)
+            described = export_program(plain, self.example)
         with write_aside(path) as aside:
-            aside.write_bytes(content)
+            aside.write_bytes(described.content)
 
     def on_meta(self) -> nn.Module:
         """A copy without memory."""
