@@ -2,20 +2,28 @@
 
 Its workers are forked from one process that has loaded what they need: a worker that loads torch
 itself takes three seconds of the processor, and a cluster starts one for each that is killed.
+So are commands: a scheduler, a worker, ``eyeshot run``.
 """
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import dask
+import dask.cli
 import distributed
 import distributed.utils
 
-from tests.engine.runner import PRELOADED
+from tests.engine.runner import PRELOADED, fork
 
 _QUIET = {
     "distributed.worker.multiprocessing-method": "forkserver",
@@ -27,6 +35,7 @@ _QUIET = {
 
 _local_cluster: Any = distributed.LocalCluster
 _client: Any = distributed.Client
+_dask: Any = dask.cli.run_cli
 _processes: Any = distributed.utils.get_mp_context
 
 
@@ -50,3 +59,46 @@ def cluster(workers: int = 2, threads: int = 1, **options: Any) -> Iterator[dist
         _client(local, set_as_default=False) as client,
     ):
         yield client
+
+
+def start(
+    program: str, *words: str, folder: Path, network: str = ""
+) -> tuple[BaseProcess, Connection]:
+    """Start ``dask`` or ``eyeshot`` with these words, in a process group of its own.
+
+    Args:
+        program: one of the two.
+        words: of the command line.
+        folder: the working directory.
+        network: the name of a network namespace.
+
+    Returns:
+        The process, and a connection through which its exit code and standard error come.
+    """
+    return fork(_run, program, words, folder, network)
+
+
+def _run(
+    program: str, words: tuple[str, ...], folder: Path, network: str, results: Connection
+) -> None:
+    os.setsid()
+    os.chdir(folder)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if network:
+        with open(f"/var/run/netns/{network}") as namespace:  # noqa: PTH123 - a handle, no path
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _NETWORK):
+                raise OSError(ctypes.get_errno(), f"setns {network}")
+    errors = os.memfd_create("errors")
+    os.dup2(errors, 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if program == "dask":
+        sys.argv[1:] = words
+        _dask()  # ends the process
+    from eyeshot.cli import main
+
+    code = main([*words])
+    results.send((code, Path(f"/proc/self/fd/{errors}").read_text()))
+
+
+_NETWORK = 0x40000000
+"""CLONE_NEWNET of Linux."""

@@ -143,7 +143,9 @@ def run_folder(folder: Path, image: Path, out: Path, results: Connection) -> Non
     np.save(out, eyeshot.run(loaded, image, output_format="argmax"))
     found = eyeshot.evaluate(loaded)
     assert isinstance(found, eyeshot.MaskEvaluation)
-    results.send(([name for name in sys.modules if "tests." in name and ".test_" in name], found.dice))
+    results.send(
+        ([name for name in sys.modules if "tests." in name and ".test_" in name], found.dice)
+    )
 
 
 def start(kind: str, image: Path, out: Path, pause: float) -> tuple[BaseProcess, Connection]:

@@ -1,6 +1,6 @@
 """Whatever is killed while a cluster runs, the bytes are those of the undisturbed run.
 
-Each test starts processes that import torch: seconds, which nothing makes shorter.
+Each test starts processes: forked ones, but for the worker of a command, which imports torch.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,8 @@ from torch import nn
 
 import eyeshot
 from eyeshot.errors import BadFile, Failure
-from tests.engine.cluster import cluster
+from tests.engine.cluster import cluster, start
 
-ROOT = Path(__file__).parents[2]
 KILLS = 2 * settings().max_examples // settings.get_profile("eyeshot").max_examples
 """At most; in ``make fuzz`` ten."""
 _client: Any = distributed.Client
@@ -99,30 +98,18 @@ def test_workers_that_are_killed(tmp_path: Path) -> None:
     assert _files(out) == _undisturbed(image, tmp_path / "undisturbed.zarr", journals[0])
 
 
-_ENV = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"}
-
-
-def _dask(*words: str, folder: Path, inside: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*inside, sys.executable, "-m", "dask", *words],
-        cwd=folder,
-        env=_ENV,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
 def test_a_scheduler_that_vanishes(tmp_path: Path) -> None:
     image, out, named = _image(tmp_path), tmp_path / "out.zarr", tmp_path / "scheduler.json"
     common = ("--scheduler-file", str(named))
-    scheduler = _dask(
-        "scheduler", *common, "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+    scheduler, _ = start(
+        *("dask", "scheduler", *common, "--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
         folder=tmp_path,
-    )  # fmt: skip
-    worker = _dask(
-        "worker", *common, "--no-nanny", "--nthreads", "1", "--no-dashboard",
-        "--death-timeout", "60", folder=tmp_path,
-    )  # fmt: skip
+    )
+    worker, _ = start(
+        *("dask", "worker", *common, "--no-nanny", "--nthreads", "1", "--no-dashboard"),
+        *("--death-timeout", "60"),
+        folder=tmp_path,
+    )
     reports: list[Any] = []
 
     def after_a_block(report: Any) -> None:
@@ -130,9 +117,10 @@ def test_a_scheduler_that_vanishes(tmp_path: Path) -> None:
         scheduler.kill()
 
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while not named.exists() and time.monotonic() < until:
             time.sleep(0.05)
+        assert named.exists()  # a client waits for it without end
         with (
             _client(scheduler_file=str(named), set_as_default=False, timeout=60) as client,
             pytest.raises(
@@ -143,7 +131,7 @@ def test_a_scheduler_that_vanishes(tmp_path: Path) -> None:
     finally:
         for process in (scheduler, worker):
             process.kill()
-            process.wait()
+            process.join()
     assert "--resume" in caught.value.cure
     assert not out.exists()
     expected = _undisturbed(
@@ -159,49 +147,41 @@ def test_a_scheduler_that_vanishes(tmp_path: Path) -> None:
 def test_a_client_that_is_killed_and_a_second_one_beside_it(tmp_path: Path) -> None:
     image, out = _image(tmp_path, 3000), tmp_path / "out.zarr"
     (tmp_path / "net.py").write_text(_CODE)
-    command = [sys.executable, "-m", "eyeshot", "run", "net.py:Net", str(image), "-o", str(out)]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(
-        [*command, "--workers", "1"],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    words = ("run", "net.py:Net", str(image), "-o", str(out), "--workers", "1")
+    first, _ = start("eyeshot", *words, folder=tmp_path)
     try:
         _freeze_after_a_block(first, Path(f"{out}.part.blocks"))
         with cluster(1, processes=False) as client:
             with pytest.raises(BadFile, match="still writing it"):
                 eyeshot.run(_net(), image, out, client=client, resume=True)
             first.kill()
-            first.wait()
+            first.join()
             expected = _undisturbed(
                 image, tmp_path / "undisturbed.zarr", Path(f"{out}.part.json").read_bytes()
             )
             eyeshot.run(_net(), image, out, client=client, resume=True)
     finally:
         with suppress(ProcessLookupError):  # its worker saw its end, and ended too
-            os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
+            os.killpg(first.pid or 0, signal.SIGKILL)
+        first.join()
     assert _files(out) == expected
     assert not list(tmp_path.glob("out.zarr.*"))
 
 
-def _freeze_after_a_block(client: subprocess.Popen[bytes], records: Path) -> None:
+def _freeze_after_a_block(client: BaseProcess, records: Path) -> None:
     """Stop a client where it is, when it has noted its first block."""
     until = time.monotonic() + 120
-    while client.poll() is None and time.monotonic() < until:
+    while client.is_alive() and time.monotonic() < until:
         if records.exists() and records.read_bytes():
-            client.send_signal(signal.SIGSTOP)
+            os.kill(client.pid or 0, signal.SIGSTOP)
             return
         time.sleep(0.002)
     raise AssertionError("no block was noted")
 
 
 @pytest.fixture
-def two_networks() -> Iterator[tuple[list[str], list[str]]]:
-    """Commands that run a program in one of two network namespaces, which a cable connects."""
+def two_networks() -> Iterator[tuple[str, str]]:
+    """The names of two network namespaces, which a cable connects."""
     names = [f"eyeshot{os.getpid()}{end}" for end in "ab"]
     setup = [["netns", "add", name] for name in names]
     setup.append(["link", "add", names[0], "type", "veth", "peer", "name", names[1]])
@@ -217,15 +197,14 @@ def two_networks() -> Iterator[tuple[list[str], list[str]]]:
         for words in setup:
             if subprocess.run([ip, *words], capture_output=True, check=False).returncode:
                 pytest.skip("network namespaces are not allowed here")
-        first, second = ([ip, "netns", "exec", name] for name in names)
-        yield first, second
+        yield names[0], names[1]
     finally:
         for name in names:
             subprocess.run([ip, "netns", "del", name], capture_output=True, check=False)
 
 
 def test_a_client_and_a_worker_in_two_networks(
-    two_networks: tuple[list[str], list[str]], tmp_path: Path
+    two_networks: tuple[str, str], tmp_path: Path
 ) -> None:
     """The scheduler and the worker see nothing of the client but its address, and the disk."""
     here, there = two_networks
@@ -233,21 +212,23 @@ def test_a_client_and_a_worker_in_two_networks(
     (tmp_path / "net.py").write_text(_CODE)
     address = "tcp://10.77.0.2:8786"
     there_too = [
-        _dask(*words, "--no-dashboard", folder=tmp_path, inside=there)
+        start("dask", *words, "--no-dashboard", folder=tmp_path, network=there)
         for words in (
             ("scheduler", "--host", "10.77.0.2", "--port", "8786"),
             ("worker", address, "--no-nanny", "--nthreads", "1", "--death-timeout", "60"),
         )
     ]
-    command = [*here, sys.executable, "-m", "eyeshot", "run", f"{tmp_path / 'net.py'}:Net"]
-    command += [str(image), "-o", str(out), "--scheduler", address]
+    words = ("run", f"{tmp_path / 'net.py'}:Net", str(image), "-o", str(out))
+    client, results = start(
+        "eyeshot", *words, "--scheduler", address, folder=tmp_path, network=here
+    )
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=_ENV, check=False)
+        code, errors = results.recv()
     finally:
-        for process in there_too:
+        for process in (client, *(process for process, _ in there_too)):
             process.kill()
-            process.wait()
-    assert done.returncode == 0, done.stderr
+            process.join()
+    assert code == 0, errors
     net, samples = _net(), torch.from_numpy(np.load(image)).float() / 255
     with torch.no_grad():
         truth = net(samples[None])[0].numpy()
