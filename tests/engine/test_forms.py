@@ -43,6 +43,22 @@ def test_every_half_is_rounded_as_pytorch_rounds_it() -> None:
     assert (found == _by_definition(exact)).all()
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("size", [8.0e6, 8.5e6, 1e10, 3e38, float("inf")])
+def test_a_huge_score_is_white_and_its_opposite_black(size: float, sign: float) -> None:
+    """Beyond 31 bits, the conversion of OpenCV wraps to 0."""
+    scores = torch.full((1, 3, 40), 0.25)
+    scores[0, 1] = sign * size
+    assert (torch.from_numpy(form_of("uint8", 1)(scores)) == _by_definition(scores)).all()
+
+
+@pytest.mark.parametrize("classes", [2, 256, 257, 65536, 65537])
+def test_the_number_of_the_last_class_is_kept(classes: int) -> None:
+    scores = torch.zeros(classes, 1, 2)
+    scores[-1] = 1
+    assert form_of("argmax", classes)(scores).tolist() == [[[classes - 1, classes - 1]]]
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_types_take_the_general_way(dtype: torch.dtype) -> None:
     scores = torch.tensor([[[-1.0, 0.25, 0.5, 2.0]]], dtype=dtype)

@@ -128,11 +128,16 @@ def _unchanged(scores: torch.Tensor) -> torch.Tensor:
     return scores
 
 
+_CLIPPED_RIGHT = 8.0e6
+"""OpenCV makes 0, not 255, of a score whose 255-fold is beyond 31 bits."""
+
+
 def _bytes(scores: torch.Tensor) -> torch.Tensor:
-    if scores.device.type != "cpu" or scores.dtype != torch.float32 or not scores.numel():
+    plain = scores.device.type == "cpu" and scores.dtype == torch.float32 and scores.numel()
+    rows = scores.reshape(-1, scores.shape[-1]).numpy() if plain else None
+    if rows is None or rows.max() > _CLIPPED_RIGHT:
         return scores.clamp(0, 1).mul_(255).round_().to(torch.uint8)
     # OpenCV scales, rounds half to even and clips in one pass: equal bytes, five times as fast.
-    rows = scores.reshape(-1, scores.shape[-1]).numpy()
     samples = cv2.addWeighted(rows, 255.0, rows, 0.0, 0.0, dtype=cv2.CV_8U)
     return torch.from_numpy(samples).reshape(scores.shape)
 
@@ -140,9 +145,8 @@ def _bytes(scores: torch.Tensor) -> torch.Tensor:
 def _argmax(name: str, channels: int) -> Form:
     if channels < 2:
         raise BadValue("argmax of one channel", cure="use threshold:0.5")
-    small = channels <= 256
-    kind = np.dtype(np.uint8 if small else np.uint16)
-    as_torch = torch.uint8 if small else torch.int32
+    kind = np.min_scalar_type(channels - 1)
+    as_torch = torch.uint8 if kind == np.uint8 else torch.int32
 
     def reduce(scores: torch.Tensor) -> torch.Tensor:
         return scores.argmax(0, keepdim=True).to(as_torch)
