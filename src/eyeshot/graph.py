@@ -87,7 +87,7 @@ class ConvolutionParams(Params):
 
     Attributes:
         padding: (before, after) of each axis.
-        activation: fused into it: ``relu``, ``hardtanh`` or ``leaky_relu``.
+        activation: fused into it: ``relu``, ``hardtanh``, ``leaky_relu`` or ``gate``.
         scalars: of the activation: its limits, or its slope.
         parts: the number of inputs that it reads instead of their concatenation.
         adds: whether it adds its last input to the sum, before the activation.

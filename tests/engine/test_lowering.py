@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eyeshot.graph import Family
+from eyeshot.operators.pointwise import GATE
 from eyeshot.operators.winograd import is_winograd
 from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
 
@@ -215,3 +216,88 @@ def test_a_second_pass_finds_the_computations_of_the_first_and_changes_nothing()
     assert first.tobytes() == second.tobytes()
     (fresh,), _ = by_parts(job_of(net, image, band=8))
     assert first.tobytes() == fresh.tobytes()
+
+
+class _Gated(nn.Module):
+    """Layers along one axis, the second half of which a gate weighs."""
+
+    def __init__(self, gate: Callable[[_Gated, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.both = nn.Conv1d(3, 8, 3, dilation=4)
+        self.norm = nn.BatchNorm1d(8)
+        self.one = nn.Conv1d(3, 4, 3, dilation=4)
+        self.other = nn.Conv1d(3, 4, 3, dilation=4, bias=False)
+        self.third = nn.Conv1d(3, 4, 3, dilation=4)
+        self.gate = gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate(self, F.pad(x, (8, 0)))
+
+
+def _halves(value: Tensor) -> Tensor:
+    a, b = value.chunk(2, 1)
+    return a.tanh() * b.sigmoid()
+
+
+GATES: dict[str, tuple[Callable[[_Gated, Tensor], Tensor], bool]] = {
+    "halves": (lambda net, x: _halves(net.both(x)), True),
+    "a norm between": (lambda net, x: _halves(net.norm(net.both(x))), True),
+    "the halves exchanged": (lambda net, x: _halves(net.both(x).roll(4, 1)), False),
+    "the second half first": (
+        lambda net, x: (y := net.both(x))[:, :4].sigmoid() * y[:, 4:].tanh(), True
+    ),
+    "two layers": (lambda net, x: net.third(x).sigmoid() * net.one(x).tanh(), True),
+    "one with a bias": (lambda net, x: net.one(x).tanh() * net.other(x).sigmoid(), False),
+    "one half twice": (lambda net, x: (y := net.both(x)[:, :4]).tanh() * y.sigmoid(), True),
+    "read by others": (lambda net, x: _halves(y := net.both(x)) + y[:, :4].exp(), False),
+    "two tangents": (lambda net, x: net.one(x).tanh() * net.third(x).tanh(), False),
+    "other inputs": (lambda net, x: net.one(x).tanh() * net.third(x.exp()).sigmoid(), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", GATES)
+def test_a_gate_is_that_of_the_whole_pass(name: str, double: bool) -> None:
+    gate, fused = GATES[name]
+    image = noise(3, 101, double=double)
+    net = _Gated(gate).to(image.dtype)
+    enliven(net, image[None])
+    job = job_of(net, image)
+    assert any(node.params.activation == GATE for node in job.graph) == fused
+    for band in (5, 16, 128):
+        parts, _ = by_parts(cut(job, band))
+        assert largest_difference(parts, whole(net, image)) <= (1e-12 if double else 1e-5)
+
+
+PADDED: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
+    "before": (lambda x: F.pad(x, (2, 0, 3, 1)), True),
+    "around": (lambda x: F.pad(x, (1, 1, 1, 1)), True),
+    "far": (lambda x: F.pad(x, (9, 0, 0, 11)), True),
+    "columns": (lambda x: F.pad(x, (0, 3)), True),
+    "a number": (lambda x: F.pad(x, (1, 1, 1, 1), value=0.5), False),
+    "mirrored": (lambda x: F.pad(x, (1, 1, 1, 1), "reflect"), False),
+    "cropped": (lambda x: F.pad(x, (-1, 1, 1, 1)), False),
+    "channels": (lambda x: F.pad(x[:, :2], (0, 0, 0, 0, 0, 1)), False),
+    "read twice": (lambda x: (y := F.pad(x, (1, 0, 1, 0)))[..., 1:, 1:] + y[..., 1:, 1:], False),
+}
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("name", PADDED)
+def test_a_convolution_takes_over_zeros_before_it(name: str, stride: int) -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, stride, padding=(1, 0), dilation=(1, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.conv(PADDED[name][0](x))
+            return result
+
+    image = noise(3, 23, 19)
+    net = enliven(Padded(), image[None])
+    job = job_of(net, image)
+    assert any(node.family is Family.PAD for node in job.graph) != PADDED[name][1]
+    for band, strips in ((4, 1), (7, 3), (64, 1)):
+        parts, _ = by_parts(cut(job, band, strips))
+        assert largest_difference(parts, whole(net, image)) <= 1e-5

@@ -1,4 +1,4 @@
-"""A graph prepared to run: batch norms folded into convolutions, activations fused.
+"""A graph prepared to run: norms and padding folded into convolutions, activations fused.
 
 A fused node has the name of its last operator, so that nodes which read that name need no change.
 
@@ -9,12 +9,12 @@ called once on the whole map.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from eyeshot.axes import AxisMap, Global, Identity
+from eyeshot.axes import AxisMap, Global, Identity, Pad, Window
 from eyeshot.engine.buffers import gathers, gives_indices
 from eyeshot.engine.moments import split_statistics
 from eyeshot.errors import Unsupported
@@ -98,6 +98,13 @@ def lower(graph: Graph) -> Graph:
         nodes[node.name] = node
         read = all(finite[edge.source] for edge in node.edges)
         finite[node.name] = read and pointwise.stays_finite(node)
+        gate = _fuse_gate(node, nodes, tensors)
+        if gate is not None and _read_once(gate.replaced, node, consumers, graph.outputs):
+            for name in gate.replaced:
+                del nodes[name]
+            tensors.update(gate.tensors)
+            nodes[node.name] = gate.node
+            continue
         # Of two branches, the later: its rows are computed last.
         for before in sorted(_sources(node, nodes), key=lambda one: order[one.name], reverse=True):
             if len(consumers[before.name]) > 1 or before.name in graph.outputs:
@@ -181,7 +188,9 @@ def _sources(node: Node, nodes: Mapping[str, Node]) -> list[Node]:
 def _fuse(
     before: Node, node: Node, nodes: Mapping[str, Node], tensors: dict[str, torch.Tensor]
 ) -> Node | None:
-    """``node`` fused with the convolution before it; None if that is not possible."""
+    """``node`` fused with the convolution before it, or with the padding that it reads."""
+    if before.family is Family.PAD:
+        return _fuse_padding(before, node)
     if not before.is_convolution or before.params.activation:
         return None
     if Kind.HELD in (before.kind, node.kind):  # called exactly as in the network
@@ -198,6 +207,100 @@ def _fuse(
     if node.family is Family.BATCH_NORM and not node.params.training and not before.params.adds:
         return _fold(before, node, tensors)
     return None
+
+
+def _fuse_padding(pad: Node, node: Node) -> Node | None:
+    """A convolution that pads by itself what it reads; None if that is not possible."""
+    if node.family is not Family.CONVOLUTION or Kind.HELD in (pad.kind, node.kind):
+        return None
+    ((read,), (edge,)) = pad.edges, node.edges
+    if pad.params.mode != "zero" or pad.params.value or read.beside or edge.beside:
+        return None
+    axes: list[AxisMap] = []
+    for outer, window in zip(read.axes, edge.axes, strict=True):
+        if outer == Identity():
+            axes.append(window)
+            continue
+        if not (isinstance(outer, Pad) and isinstance(window, Window)):
+            return None
+        if min(outer.before, outer.after, window.before, window.after) < 0:
+            return None
+        before, after = outer.before + window.before, outer.after + window.after
+        axes.append(replace(window, before=before, after=after))
+    padding = tuple((one.before, one.after) for one in axes if isinstance(one, Window))
+    return replace(
+        node,
+        edges=(replace(read, axes=tuple(axes)),),
+        params=node.params.but(padding=padding),
+        call=_taking(node.call, input=Ref(read.source)),
+    )
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """A convolution whose activation is a gate, the nodes that it replaces, and its weights."""
+
+    node: Node
+    replaced: tuple[str, ...]
+    tensors: dict[str, torch.Tensor]
+
+
+def _fuse_gate(
+    node: Node, nodes: Mapping[str, Node], tensors: Mapping[str, torch.Tensor]
+) -> _Gate | None:
+    """tanh(a)·sigmoid(b) of the halves of a convolution's channels, or of two convolutions.
+
+    It becomes one convolution along one axis, the channels of a first, with the activation
+    ``gate``. None if the node is something else.
+    """
+    if node.operator != "mul" or node.call is None or len(node.edges) != 2:
+        return None
+    factors = {nodes[edge.source].operator: nodes[edge.source] for edge in node.edges}
+    if set(factors) != {"tanh", "sigmoid"} or len(set(node.call.refs)) != 2:
+        return None
+    halves = [nodes[factors[name].edges[0].source] for name in ("tanh", "sigmoid")]
+    sums = [_convolution_of(half, nodes) for half in halves]
+    if None in sums or any(one.shape != node.shape for one in halves):
+        return None
+    (one, first), (other, second) = (found for found in sums if found is not None)
+    if one.edges != other.edges or one.params != other.params or one.params.groups != 1:
+        return None
+    names = (f"{node.name}.gate_weight", f"{node.name}.gate_bias")
+    count, made = node.shape[1], {}
+    for place, name in enumerate(names[: len(one.weights)]):
+        parts = ((one, first), (other, second))
+        rows = [tensors[conv.weights[place]].detach()[at : at + count] for conv, at in parts]
+        made[name] = torch.cat(rows)
+    params = one.params.but(activation=pointwise.GATE, out_channels=2 * count)
+    call = _taking(one.call, weight=Weight(names[0]))
+    if one.params.bias:
+        call = _taking(call, bias=Weight(names[1]))
+    fused = replace(
+        one, name=node.name, shape=node.shape, weights=tuple(made), params=params, call=call
+    )
+    replaced = [node.name for node in (*factors.values(), *halves, one, other)]
+    return _Gate(fused, tuple(dict.fromkeys(replaced)), made)
+
+
+def _convolution_of(half: Node, nodes: Mapping[str, Node]) -> tuple[Node, int] | None:
+    """The convolution along one axis that a gate's half is, or is cut from, and where."""
+    source, first = half, 0
+    if half.family is Family.CROP and half.params.dim == 1 and half.params.step == 1:
+        source, first = nodes[half.edges[0].source], half.params.start
+    params = source.params
+    if source.family is not Family.CONVOLUTION or source.kind is Kind.HELD:
+        return None
+    if len(params.kernel) != 1 or len(source.edges) != 1 or source.edges[0].beside:
+        return None
+    return None if params.activation or params.adds or 1 in source.dims else (source, first)
+
+
+def _read_once(
+    names: Sequence[str], by: Node, consumers: Mapping[str, Sequence[Node]], shown: Sequence[str]
+) -> bool:
+    """Whether the values of these nodes are read by one another and by ``by`` alone."""
+    readers = {reader.name for name in names for reader in consumers[name]}
+    return readers <= {*names, by.name} and not set(names) & set(shown)
 
 
 def _fuse_sum(before: Node, node: Node, nodes: Mapping[str, Node]) -> Node | None:

@@ -28,6 +28,7 @@ from eyeshot.operators.call import (
     vanished,
 )
 from eyeshot.operators.convolution_kernels import Activation, convolver
+from eyeshot.operators.pointwise import GATE
 from eyeshot.operators.record import Effort, Operator, Shapes, Work, nothing
 from eyeshot.operators.repaired import (
     Arguments,
@@ -235,6 +236,11 @@ _BLOCK = 16
 def convolution_scratch(work: Work) -> int:
     """Padding at the border is a copy, and so is a layout that the kernel does not take."""
     weights, _ = weights_and_bias(work.node, work.tensors)
+    gate = 4 * work.gives if work.node.params.activation == GATE else 0
+    return gate + _sum_scratch(work, weights)
+
+
+def _sum_scratch(work: Work, weights: list[torch.Tensor]) -> int:
     sources = work.sources[: len(weights)]
     lies_well = bool(sources) and weights[0].ndim == 4 and all(map(_channels_last, sources))
     reads = work.reads[: len(weights)]
@@ -290,7 +296,8 @@ def convolution_effort(node: Node, shapes: Shapes) -> Effort:
     params = node.params
     if not params.kernel:
         return Effort()
-    return Effort(per_output=math.prod(params.kernel) * params.in_channels // params.groups)
+    each = math.prod(params.kernel) * params.in_channels // params.groups
+    return Effort(per_output=2 * each if params.activation == GATE else each)
 
 
 def transposed_effort(node: Node, shapes: Shapes) -> Effort:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from eyeshot.graph import Node
-from eyeshot.operators import compiled_layers, winograd
+from eyeshot.operators import compiled_layers, pointwise, winograd
 from eyeshot.operators.packed import Options, PackedWeight
 from eyeshot.operators.tile import Padded
 from eyeshot.operators.winograd_compiled import is_compiled
@@ -38,10 +38,16 @@ class Activation:
         return _ACTIVATIONS[self.name](value, *self.scalars)
 
 
+def _gate(value: torch.Tensor) -> torch.Tensor:
+    first, second = value.chunk(2, 1)
+    return first.tanh_().mul_(second.sigmoid_())
+
+
 _ACTIVATIONS: dict[str, Callable[..., torch.Tensor]] = {
     "relu": torch.relu_,
     "hardtanh": F.hardtanh_,
     "leaky_relu": F.leaky_relu_,
+    pointwise.GATE: _gate,
 }
 
 _MOST_CHANNELS = 4

@@ -157,6 +157,10 @@ _MADE_ANEW = "clone lift_fresh_copy to type_as _to_copy"
 _FILLED = "full_like ones_like zeros_like fill zero"
 
 
+GATE = "gate"
+"""tanh(a)·sigmoid(b), where a and b are the first and the second half of the channels."""
+
+
 def activation(node: Node) -> tuple[str, tuple[float, ...]] | None:
     """The name and numbers of an activation that a convolution can compute with its sum.
 
