@@ -253,12 +253,10 @@ def _fuse_gate(
     It becomes one convolution along one axis, the channels of a first, with the activation
     ``gate``. None if the node is something else.
     """
-    if node.operator != "mul" or node.call is None or len(node.edges) != 2:
+    factors = pointwise.gate_halves(node, nodes)
+    if factors is None:
         return None
-    factors = {nodes[edge.source].operator: nodes[edge.source] for edge in node.edges}
-    if set(factors) != {"tanh", "sigmoid"} or len(set(node.call.refs)) != 2:
-        return None
-    halves = [nodes[factors[name].edges[0].source] for name in ("tanh", "sigmoid")]
+    halves = [nodes[factor.edges[0].source] for factor in factors]
     sums = [_convolution_of(half, nodes) for half in halves]
     if None in sums or any(one.shape != node.shape for one in halves):
         return None
@@ -278,7 +276,7 @@ def _fuse_gate(
     fused = replace(
         one, name=node.name, shape=node.shape, weights=tuple(made), params=params, call=call
     )
-    replaced = [node.name for node in (*factors.values(), *halves, one, other)]
+    replaced = [node.name for node in (*factors, *halves, one, other)]
     return _Gate(fused, tuple(dict.fromkeys(replaced)), made)
 
 

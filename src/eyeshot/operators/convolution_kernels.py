@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from eyeshot.graph import Node
-from eyeshot.operators import compiled_layers, pointwise, winograd
+from eyeshot.operators import compiled_layers, compiled_signals, pointwise, winograd
 from eyeshot.operators.packed import Options, PackedWeight
 from eyeshot.operators.tile import Padded
 from eyeshot.operators.winograd_compiled import is_compiled
@@ -146,6 +146,8 @@ def convolver(
         return _then(opencv_convolver(weights[0], bias, inside), last if adds else nothing)
     if compiled_layers.uses_it(node) and is_compiled():
         return compiled_layers.compiled_convolver(node, weights[0], bias)
+    if compiled_signals.uses_it(node) and is_compiled():
+        return compiled_signals.signal_convolver(node, weights[0], bias)
     make = _onednn if has_onednn(weights[0]) else _plain
     if winograd.is_winograd(node) and has_onednn(weights[0]):
         relu = inside.name == "relu"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eyeshot.graph import ConvolutionParams, Graph
-from eyeshot.operators import compiled_layers, winograd
+from eyeshot.operators import compiled_layers, compiled_signals, winograd
 
 
 def with_methods(graph: Graph, width: int | None = None) -> Graph:
@@ -15,17 +15,20 @@ def with_methods(graph: Graph, width: int | None = None) -> Graph:
             will compute; None for this process.
     """
     compiled = None if width is None else width > 0
+    graph = compiled_signals.with_signals(graph, width)
     return compiled_layers.with_compiled(winograd.with_winograd(graph, compiled), width)
 
 
 def without_methods(graph: Graph) -> Graph:
     """The graph in which every convolution is computed by torch's own libraries."""
+    graph = compiled_signals.without_signals(graph)
     return compiled_layers.without_compiled(winograd.without_winograd(graph))
 
 
 def uses_methods(graph: Graph) -> bool:
     """Whether a convolution is computed by another method."""
-    return winograd.uses_winograd(graph) or compiled_layers.uses_compiled(graph)
+    compiled = compiled_layers.uses_compiled(graph) or compiled_signals.uses_signals(graph)
+    return winograd.uses_winograd(graph) or compiled
 
 
 def methods_of(graph: Graph) -> dict[str, str]:
@@ -40,13 +43,15 @@ def methods_of(graph: Graph) -> dict[str, str]:
 def rounding(graph: Graph, width: int | None = None) -> str:
     """What else decides how a graph's sums are rounded; ``width`` as for :func:`with_methods`."""
     compiled = None if width is None else width > 0
-    return winograd.rounding(graph, compiled) + compiled_layers.rounding(graph)
+    found = winograd.rounding(graph, compiled) + compiled_layers.rounding(graph)
+    return found + compiled_signals.rounding(graph)
 
 
 def load_methods(graph: Graph) -> None:
     """Compile what a graph will call, so that a plan of the memory counts it."""
     winograd.load_transforms(graph)
     compiled_layers.load_compiled(graph)
+    compiled_signals.load_compiled(graph)
 
 
 def added_bytes(graph: Graph, width: int | None = None) -> int:
@@ -57,6 +62,9 @@ def added_bytes(graph: Graph, width: int | None = None) -> int:
         width: as for :func:`with_methods`; such a process has compiled nothing yet.
     """
     found = winograd.added_bytes(graph, None if width is None else width > 0)
-    loaded = width is None and compiled_layers.is_loaded()
-    loads = compiled_layers.uses_compiled(graph) and not loaded
+    kinds = [
+        (compiled_layers.uses_compiled(graph), compiled_layers.is_loaded()),
+        (compiled_signals.uses_signals(graph), compiled_signals.is_loaded()),
+    ]
+    loads = any(used and (width is not None or not loaded) for used, loaded in kinds)
     return found + (winograd.COMPILER if loads and not winograd.uses_winograd(graph) else 0)

@@ -161,6 +161,16 @@ GATE = "gate"
 """tanh(a)·sigmoid(b), where a and b are the first and the second half of the channels."""
 
 
+def gate_halves(node: Node, nodes: Mapping[str, Node]) -> tuple[Node, Node] | None:
+    """The nodes whose values are a and b where a node is tanh(a)·sigmoid(b)."""
+    if node.operator != "mul" or node.call is None or len(set(node.call.refs)) != 2:
+        return None
+    factors = {nodes[edge.source].operator: nodes[edge.source] for edge in node.edges}
+    if set(factors) != {"tanh", "sigmoid"}:
+        return None
+    return factors["tanh"], factors["sigmoid"]
+
+
 def activation(node: Node) -> tuple[str, tuple[float, ...]] | None:
     """The name and numbers of an activation that a convolution can compute with its sum.
 

@@ -118,6 +118,28 @@ class Code:
         """``factor·one``."""
         return self.let(f"fmul {self.type} {one}, {self.number(factor)}")
 
+    def spread(self, place: str) -> str:
+        """The number at an address, in every place of a register."""
+        number = self.let(f"load float, ptr {place}, align 4")
+        one = self.let(f"insertelement {self.type} poison, float {number}, i64 0")
+        lanes = f"<{self.width} x i32> zeroinitializer"
+        return self.let(f"shufflevector {self.type} {one}, {self.type} poison, {lanes}")
+
+    def fma(self, one: str, other: str, total: str) -> str:
+        """``one·other + total``, rounded once."""
+        operands = f"{self.type} {one}, {self.type} {other}, {self.type} {total}"
+        return self.let(f"call {self.type} @llvm.fma.v{self.width}f32({operands})")
+
+    def select(self, test: str, yes: str, no: str) -> str:
+        """In each place of a register, one of two numbers."""
+        bits = f"<{self.width} x i1>"
+        return self.let(f"select {bits} {test}, {self.type} {yes}, {self.type} {no}")
+
+    def within(self, value: str, low: str, high: str) -> str:
+        """The number, or the bound that it passes; NaN stays NaN."""
+        value = self.select(self.let(f"fcmp olt {self.type} {value}, {low}"), low, value)
+        return self.select(self.let(f"fcmp ogt {self.type} {value}, {high}"), high, value)
+
 
 FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 Step = Callable[[Code, str], None]
