@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 
-from eyeshot.axes import AxisMap, Global, Identity, Pad, Window
+from eyeshot.axes import AxisMap, Global, Identity
 from eyeshot.engine.buffers import gathers, gives_indices
 from eyeshot.engine.moments import split_statistics
 from eyeshot.errors import Unsupported
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check
 from eyeshot.operators import pointwise, prepare
+from eyeshot.operators.convolution import with_padding
 
 _BY_ROWS = (
     *(Family.MEAN, Family.SUM, Family.LARGEST, Family.SMALLEST, Family.STATISTIC, Family.SOFTMAX),
@@ -213,27 +214,10 @@ def _fuse_padding(pad: Node, node: Node) -> Node | None:
     """A convolution that pads by itself what it reads; None if that is not possible."""
     if node.family is not Family.CONVOLUTION or Kind.HELD in (pad.kind, node.kind):
         return None
-    ((read,), (edge,)) = pad.edges, node.edges
-    if pad.params.mode != "zero" or pad.params.value or read.beside or edge.beside:
+    padded = with_padding(pad, node)
+    if padded is None:
         return None
-    axes: list[AxisMap] = []
-    for outer, window in zip(read.axes, edge.axes, strict=True):
-        if outer == Identity():
-            axes.append(window)
-            continue
-        if not (isinstance(outer, Pad) and isinstance(window, Window)):
-            return None
-        if min(outer.before, outer.after, window.before, window.after) < 0:
-            return None
-        before, after = outer.before + window.before, outer.after + window.after
-        axes.append(replace(window, before=before, after=after))
-    padding = tuple((one.before, one.after) for one in axes if isinstance(one, Window))
-    return replace(
-        node,
-        edges=(replace(read, axes=tuple(axes)),),
-        params=node.params.but(padding=padding),
-        call=_taking(node.call, input=Ref(read.source)),
-    )
+    return replace(padded, call=_taking(node.call, input=Ref(padded.edges[0].source)))
 
 
 @dataclass(frozen=True)

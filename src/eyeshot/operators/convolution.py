@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ import torch.nn.functional as F
 
 from eyeshot.axes import (
     AxisMap,
+    Identity,
     Interval,
+    Pad,
     Transpose,
     Window,
 )
@@ -271,6 +274,30 @@ def pads(node: Node) -> bool:
     """Whether its windows reach outside their input."""
     sides = [axis for edge in node.edges for axis in edge.axes if isinstance(axis, Window)]
     return any(axis.before or axis.after for axis in sides)
+
+
+def with_padding(pad: Node, node: Node) -> Node | None:
+    """A convolution that reads what a node pads with zeros, and pads by itself.
+
+    None where the padding is of another kind, or along other axes than the windows.
+    """
+    ((read,), (edge,)) = pad.edges, node.edges
+    if pad.params.mode != "zero" or pad.params.value or read.beside or edge.beside:
+        return None
+    axes: list[AxisMap] = []
+    for outer, window in zip(read.axes, edge.axes, strict=True):
+        if outer == Identity():
+            axes.append(window)
+            continue
+        if not (isinstance(outer, Pad) and isinstance(window, Window)):
+            return None
+        if min(outer.before, outer.after, window.before, window.after) < 0:
+            return None
+        before, after = outer.before + window.before, outer.after + window.after
+        axes.append(replace(window, before=before, after=after))
+    padding = tuple((one.before, one.after) for one in axes if isinstance(one, Window))
+    edges = (replace(read, axes=tuple(axes)),)
+    return replace(node, edges=edges, params=node.params.but(padding=padding))
 
 
 def _in_blocks(nbytes: int, channels: int) -> int:
