@@ -20,6 +20,7 @@ from benchmarks.engine.tiles import aligned_halo, redundancy
 from benchmarks.engine.workers import FirstPass, Worker, largest_difference, started
 from benchmarks.measure import Timings
 from eyeshot.cost import costs, total
+from eyeshot.engine.memory import available
 from eyeshot.errors import Failure
 from eyeshot.frontends.torch import graph_of
 
@@ -121,6 +122,22 @@ def compare(
     return rows
 
 
+_HOW = {"fused": "folded, oneDNN with activations", "folded": "folded"}
+WHOLE_BYTES = 300
+"""That a whole pass over a signal takes for each of its samples, and some more."""
+
+
+def _piece(settings: Settings, samples: int) -> int:
+    """The samples for which a whole pass takes a quarter of the free memory; 0 for all of them."""
+    free = available()
+    longest = samples if free is None else free // 4 // WHOLE_BYTES
+    return 0 if longest >= samples else longest
+
+
+def _times(value: float | None, scale: float) -> float | None:
+    return None if value is None else value * scale
+
+
 def _whole_passes(settings: Settings, folder: Path) -> Iterator[Row]:
     choice = NETWORKS[settings.network]
     groups = (TORCH if name == "best torch" else (name,) for name in choice.against)
@@ -129,22 +146,28 @@ def _whole_passes(settings: Settings, folder: Path) -> Iterator[Row]:
     limit = ("one convolution",) if "U-Net" in choice.title and len(choice.size) == 2 else ()
     more = ("eyeshot.run", "MONAI") if usual else ()
     turns = min(settings.rounds, choice.rounds)
+    size = picture_of(settings).shape[2:]
+    settings = replace(settings, piece=_piece(settings, size[0]) if len(size) == 1 else 0)
     seen = measure(("eyeshot", *engines, *more, *limit), settings, folder, turns)
-    where = f"{choice.title}, {'×'.join(map(str, picture_of(settings).shape[2:]))}"
+    where = f"{choice.title}, {'×'.join(map(str, size))}"
+    share = settings.piece / size[0] if settings.piece else 1.0
+    short = f"over {settings.piece} samples, by the sample" if settings.piece else ""
     for name, (least, aim) in choice.against.items():
         rival = seen.timings.fastest(list(TORCH)) if name == "best torch" else name
         yield Row(
             f"`{name}`" if name == "net(x)" else f"{name}, whole pass",
             where,
             "speed",
-            seen.speed(rival),
+            _times(seen.speed(rival), 1 / share),
             least,
             aim=aim,
             difference=seen.difference("eyeshot" if name == "net(x)" else rival),
-            note={"fused": "folded, oneDNN with activations", "folded": "folded"}.get(rival, ""),
-            spread=seen.spread(rival),
+            note=short or _HOW.get(rival, ""),
+            spread=_scaled(seen.spread(rival), 1 / share),
         )
-        yield Row("…", where, "memory", seen.memory(rival), most=choice.memory)
+        yield Row(
+            "…", where, "memory", _times(seen.memory(rival), share), most=choice.memory, note=short
+        )
     if usual:
         yield from _usual_rows(seen, settings, where)
     if limit:

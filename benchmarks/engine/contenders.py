@@ -60,7 +60,10 @@ def _whole(net: nn.Module, picture: Tensor) -> Pass:
 
 
 def _plain(settings: Settings, folder: Path) -> Pass:
-    return _whole(network_of(settings), picture_of(settings))
+    picture = picture_of(settings)
+    if settings.piece:
+        picture = picture[..., : settings.piece].clone()
+    return _whole(network_of(settings), picture)
 
 
 def _plain_deep(settings: Settings, folder: Path) -> Pass:

@@ -18,6 +18,7 @@ class Settings:
         depth: its halvings.
         deep: halvings of the deeper one, for the exact tiles.
         filter_size: side of the picture that is filtered.
+        piece: samples of a signal that a whole pass gets, from the first on; 0 for all of them.
         rounds: how often every contender runs after its first pass; exact tiles run once.
         threads: of each contender.
         processor_time: count the time that the processor spent, not the time that went by. With
@@ -31,6 +32,7 @@ class Settings:
     depth: int = 4
     deep: int = 5
     filter_size: int = 20_000
+    piece: int = 0
     rounds: int = 3
     threads: int = 2
     processor_time: bool = False
