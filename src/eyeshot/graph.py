@@ -111,6 +111,19 @@ class ConvolutionParams(Params):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
+class BlockParams(Params):
+    """Of several convolutions that are computed together.
+
+    Attributes:
+        layers: them, in their order, each of which reads the one before.
+        adds: whether the last one adds the block's last input to its sum.
+    """
+
+    layers: tuple[Node, ...]
+    adds: bool
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PoolParams(Params):
     """The settings of a pooling with a window. Only an average has ``count_include_pad``."""
 
@@ -283,6 +296,8 @@ class Family(StrEnum):
     INPUT = "input"
     CONVOLUTION = "convolution"
     TRANSPOSED_CONVOLUTION = "transposed convolution"
+    BLOCK = "block"
+    """Several convolutions that are computed together."""
     MAX_POOL = "max pool"
     AVERAGE_POOL = "average pool"
     ADAPTIVE_MAX_POOL = "adaptive max pool"
@@ -516,8 +531,9 @@ class Node:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether it is a convolution or a transposed one."""
-        return self.family in (Family.CONVOLUTION, Family.TRANSPOSED_CONVOLUTION)
+        """Whether it is a convolution, a transposed one, or several."""
+        families = (Family.CONVOLUTION, Family.TRANSPOSED_CONVOLUTION, Family.BLOCK)
+        return self.family in families
 
     @property
     def is_adaptive(self) -> bool:

@@ -13,11 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import eyeshot
+from eyeshot.engine.graph_file import graph_bytes, read_graph
 from eyeshot.engine.job import Job, make_job, settings_of
 from eyeshot.errors import EyeshotError
 from eyeshot.images import open_source
-from eyeshot.operators import compiled_layers, convolution_kernels
+from eyeshot.operators import compiled_blocks, compiled_layers, convolution_kernels
+from eyeshot.operators.compiled_blocks import Block, layers_of
 from eyeshot.operators.compiled_layers import Depthwise, Pointwise, uses_it
+from eyeshot.operators.methods import without_methods
 from eyeshot.operators.winograd_compiled import is_compiled
 from tests.engine.law import enliven, noise
 from tests.engine.test_resuming import Killed, killed_after
@@ -150,6 +153,58 @@ def test_a_row_is_the_same_in_every_band_and_on_every_thread() -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+@pytest.mark.parametrize(
+    ("channels", "size", "padding"),
+    [
+        ((16, 96, 24), (9, 40), (1, 1)), ((19, 52, 33), (13, 131), (0, 2)),
+        ((19, 240, 80), (7, 64), (2, 1)), ((16, 33, 17), (12, 24), (2, 2)),
+        ((40, 18, 35), (26, 5), (2, 2)), ((40, 18, 35), (1, 50), (2, 0)),
+    ],
+)  # fmt: skip
+def test_a_block_is_its_layers_to_the_bit(
+    channels: tuple[int, int, int],
+    size: tuple[int, int],
+    padding: tuple[int, int],
+    kernel: int,
+    stride: int,
+    threads: int,
+) -> None:
+    (first, inner, last), (height, width) = channels, size
+    expand = Pointwise(torch.randn(inner, first, 1, 1), torch.randn(inner), "hardtanh", (0.0, 6.0))
+    weight = torch.randn(inner, 1, kernel, kernel)
+    filter_ = Depthwise(weight, torch.randn(inner), stride, "relu", ())
+    project = Pointwise(torch.randn(last, inner, 1, 1), torch.randn(last), None, ())
+    value, added = drawn(2, first, height, width), None
+    value[0, 0, 0, 0] = math.nan
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for makes, given in ((expand, value), (None, drawn(2, inner, height, width))):
+            wide = given if makes is None else makes(given, None, None)
+            filtered = filter_(wide, padding, None)
+            added = drawn(2, last, *filtered.shape[2:]) if added is None else None
+            truth = project(filtered, None, added)
+            block, (high, across) = Block(makes, filter_, project), truth.shape[2:]
+            found = block(given, padding, (high, across), None, added)
+            assert torch.equal(found.nan_to_num(7.0), truth.nan_to_num(7.0))
+            # Bands, with less or no padding at the end.
+            for top, rows in ((0, 1), (1, high - 1), (high - 1, 1)):
+                above = top * stride - padding[0]
+                lo, hi = max(0, above), min(height, above + (rows - 1) * stride + kernel)
+                part, other = given[:, :, lo:hi], None
+                if added is not None:
+                    other = added[:, :, top : top + rows]
+                if rows > 0 and hi > lo:
+                    some = block(part, (lo - above, padding[1]), (rows, across), None, other)
+                    assert torch.equal(
+                        some.nan_to_num(7.0), found[:, :, top : top + rows].nan_to_num(7.0)
+                    )
+    finally:
+        torch.set_num_threads(before)
+
+
 class Inverted(nn.Module):
     """The block of a MobileNet, with its input added."""
 
@@ -185,7 +240,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def compiled_nodes(job: Job) -> int:
     """How many of its layers are."""
-    return sum(map(uses_it, job.graph))
+    return sum(uses_it(layer) for node in job.graph for layer in layers_of(node))
 
 
 @pytest.mark.usefixtures("always")
@@ -205,9 +260,44 @@ def test_a_run_is_the_whole_pass(
     part = eyeshot.run(net, image.numpy(), region=region)
     assert np.abs(part - truth[:, 3:9, 4:11]).max() <= 1e-5 * np.abs(truth).max()
     # A graph may come from a machine that compiles to one that cannot.
-    monkeypatch.setattr(convolution_kernels, "is_compiled", lambda: False)
+    for module in (convolution_kernels, compiled_blocks):
+        monkeypatch.setattr(module, "is_compiled", lambda: False)
     plain = eyeshot.run(net, image.numpy())
     assert np.abs(plain - truth).max() <= 1e-5 * np.abs(truth).max()
+
+
+@pytest.mark.usefixtures("always")
+def test_blocks_are_one_node_where_nobody_reads_between(net: nn.Module, tmp_path: Path) -> None:
+    source = open_source(noise(3, 61, 47).numpy())
+    graph = make_job(net, [source]).graph
+    assert [len(list(layers_of(node))) for node in graph] == [1, 1, 3, 2, 3, 1]
+    file = tmp_path / "graph"
+    file.write_bytes(graph_bytes(graph))
+    assert list(read_graph(file)) == list(graph)
+    apart = {node.name for node in without_methods(graph)}
+    assert len(apart) == 11
+
+
+@pytest.mark.usefixtures("always")
+def test_what_another_layer_reads_stays_a_node() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.filter = nn.Conv2d(18, 18, 3, padding=1, groups=18)
+            self.one, self.two = nn.Conv2d(18, 18, 1), nn.Conv2d(18, 18, 1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            seen = self.filter(x)
+            return self.one(seen), self.two(seen) + seen
+
+    image = noise(18, 9, 30)
+    net = Twice().eval()
+    job = make_job(net, [open_source(image.numpy(), space=2)])
+    assert compiled_nodes(job) == len(job.graph) - 1 == 3
+    with torch.no_grad():
+        truth = net(image[None])
+    for found, expected in zip(eyeshot.run(net, image.numpy()), truth, strict=True):
+        assert same(torch.from_numpy(found)[None], expected)
 
 
 def test_few_products_and_direct_sums_are_not_compiled(

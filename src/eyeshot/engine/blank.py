@@ -32,7 +32,7 @@ _READ = 16 << 20
 _KERNELS = frozenset(
     {
         *(Family.CONVOLUTION, Family.TRANSPOSED_CONVOLUTION, Family.LINEAR, Family.BATCH_NORM),
-        *(Family.PRELU, Family.GROUP_NORM, Family.LAYER_NORM, Family.RMS_NORM),
+        *(Family.PRELU, Family.GROUP_NORM, Family.LAYER_NORM, Family.RMS_NORM, Family.BLOCK),
     }
 )
 """Families whose weights do not have a value for each position."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from eyeshot.graph import Family, Graph, Kind, Node
 from eyeshot.operators import (
+    compiled_blocks,
     convolution,
     normalization,
     padding,
@@ -67,6 +68,7 @@ OPERATORS: dict[str, Operator] = {name: one for one in _ALL for name in one.name
 """The record of every operator by its name."""
 
 _BY_FAMILY = {(name.partition(".")[0], one.family): one for name, one in OPERATORS.items()}
+_BY_FAMILY[compiled_blocks.NAME, Family.BLOCK] = compiled_blocks.RECORD
 
 REPAIRS: Mapping[str, Repair] = {
     name: one.repair

@@ -31,7 +31,7 @@ _ROWS = {1: 18, 2: 8, 3: 8}
 """Pixels of a tile, by the registers that its outputs for one pixel fill."""
 _NEAR = 3
 """Pixels that are reached from one address."""
-_ACROSS = 4
+ACROSS = 4
 """Outputs of a depthwise convolution that are computed together."""
 _AHEAD = 2
 """How many such groups ahead inputs are fetched into the cache."""
@@ -42,11 +42,11 @@ _TILES = 16
 _KERNELS = ((3, 1), (3, 2), (5, 1), (5, 2))
 """Kernel and stride of the depthwise convolutions that are compiled."""
 
-_POINTWISE: Fields = (
+POINTWISE: Fields = (
     "next", "source", "pixel", "pixels", "channels", "weights", "bias", "outputs", "added",
     "added_pixel", "bounds", "target", "target_pixel", "panels", "tiles", "piece_tiles", "pieces",
 )  # fmt: skip
-_DEPTHWISE: Fields = (
+DEPTHWISE: Fields = (
     "next", "source", "row", "pixel", "height", "width", "top", "left", "channels", "weights",
     "bias", "bounds", "target", "target_row", "target_pixel", "wide", "groups", "all_groups",
     "zeros", "trash",
@@ -191,20 +191,20 @@ def _pointwise(width: int, vectors: int) -> str:
         "  %p_more = icmp slt i64 %p_next, %panels",
         "  br i1 %p_more, label %panel_one, label %after",
     ]
-    return function(f"pointwise_{vectors}", _POINTWISE, "pieces", 1, (), lines)
+    return function(f"pointwise_{vectors}", POINTWISE, "pieces", 1, (), lines)
 
 
 def _depthwise(width: int, kernel: int, stride: int) -> str:
     """Groups of outputs that lie beside one another, a register of channels after another."""
-    across = (_ACROSS - 1) * stride + kernel
+    across = (ACROSS - 1) * stride + kernel
     before = Code(width)
     low, high = _bounds(before)
     lines = [
         *before.lines,
         "  %y = udiv i64 %i, %groups",
         "  %g = urem i64 %i, %groups",
-        f"  %x_here = mul i64 %g, {_ACROSS}",
-        f"  %x_most = sub i64 %wide, {_ACROSS}",
+        f"  %x_here = mul i64 %g, {ACROSS}",
+        f"  %x_most = sub i64 %wide, {ACROSS}",
         "  %x_last = call i64 @llvm.smax.i64(i64 %x_most, i64 0)",
         "  %x = call i64 @llvm.smin.i64(i64 %x_here, i64 %x_last)",
         f"  %iy_s = mul i64 %y, {stride}",
@@ -216,7 +216,7 @@ def _depthwise(width: int, kernel: int, stride: int) -> str:
         "  %o_off = add i64 %oy, %ox",
         "  %o = getelementptr float, ptr %target, i64 %o_off",
         f"  %last_c = sub i64 %channels, {width}",
-        f"  %ahead = mul i64 %pixel, {_AHEAD * _ACROSS}",
+        f"  %ahead = mul i64 %pixel, {_AHEAD * ACROSS}",
     ]
     tests = []
     for name, first, count, most in (
@@ -248,11 +248,11 @@ def _depthwise(width: int, kernel: int, stride: int) -> str:
         """A loop over channels, with the address of each input and output of channel 0."""
         code.do(f"%far_{name} = add i64 %cc_{name}, %ahead")
         # Rows above the last were read for the outputs above. With a stride it does not pay.
-        for place in read[-1][:_ACROSS] if stride == 1 else ():
+        for place in read[-1][:ACROSS] if stride == 1 else ():
             ahead = code.let(f"getelementptr float, ptr {place}, i64 %far_{name}")
             code.do(f"call void @llvm.prefetch.p0(ptr {ahead}, i32 0, i32 3, i32 1)")
         start = code.load(code.at("%bias", f"%cc_{name}"))
-        sums = [start] * _ACROSS
+        sums = [start] * ACROSS
         for i in range(kernel):
             row = [code.load(code.at(place, f"%cc_{name}")) for place in read[i]]
             for t in range(kernel):
@@ -278,7 +278,7 @@ def _depthwise(width: int, kernel: int, stride: int) -> str:
         [places.at(places.at("%source", f"%r_off_{i}"), f"%q_off_{j}") for j in range(across)]
         for i in range(kernel)
     ]
-    out = [places.at("%o", places.let(f"mul i64 %target_pixel, {x}")) for x in range(_ACROSS)]
+    out = [places.at("%o", places.let(f"mul i64 %target_pixel, {x}")) for x in range(ACROSS)]
     loop = Code(width)
     loop._count = 20_000
     lines += ["inner:", *places.lines, *computed("inner", loop, read, out)]
@@ -296,7 +296,7 @@ def _depthwise(width: int, kernel: int, stride: int) -> str:
             fine = edge.let(f"and i1 {down}, {right}")
             seen[-1].append(edge.let(f"select i1 {fine}, ptr {place}, ptr %zeros"))
     kept = []
-    for x in range(_ACROSS):
+    for x in range(ACROSS):
         place = edge.let(
             f"getelementptr float, ptr %o, i64 {edge.let(f'mul i64 %target_pixel, {x}')}"
         )
@@ -306,7 +306,7 @@ def _depthwise(width: int, kernel: int, stride: int) -> str:
     loop = Code(width)
     loop._count = 40_000
     lines += ["edge:", *edge.lines, *computed("edge", loop, seen, kept)]
-    return function(f"depthwise_{kernel}_{stride}", _DEPTHWISE, "all_groups", _GROUPS, (), lines)
+    return function(f"depthwise_{kernel}_{stride}", DEPTHWISE, "all_groups", _GROUPS, (), lines)
 
 
 @functools.cache
@@ -345,6 +345,12 @@ class Pointwise:
         bias: (O,), or None.
         activation: None, ``relu`` or ``hardtanh``.
         scalars: the bounds of the latter.
+
+    Attributes:
+        channels: C.
+        outputs: O.
+        tile: pixels that a call computes at least.
+        code, name: the machine code, and its function.
     """
 
     def __init__(
@@ -354,15 +360,15 @@ class Pointwise:
         activation: str | None,
         scalars: Sequence[float],
     ) -> None:
-        self._outputs, self._channels = weight.shape[:2]
+        self.outputs, self.channels = weight.shape[:2]
         self._bounds = _bounds_of(activation, scalars)
         self._bias = _bias_of(weight, bias)
-        self._vectors = _vectors(self._outputs)
-        self._name = f"pointwise_{self._vectors}"
-        self._code = _machine_code(self._name)
-        panel = self._vectors * register_width()
-        self._panels = -(-self._outputs // panel)
-        starts = [min(p * panel, self._outputs - panel) for p in range(self._panels)]
+        vectors = _vectors(self.outputs)
+        self.name = f"pointwise_{vectors}"
+        self.code, self.tile = _machine_code(self.name), _ROWS[vectors]
+        panel = vectors * register_width()
+        self._panels = -(-self.outputs // panel)
+        starts = [min(p * panel, self.outputs - panel) for p in range(self._panels)]
         rows = weight.detach()[:, :, 0, 0]
         self._weights = torch.stack([rows[n : n + panel].T for n in starts]).contiguous()
 
@@ -373,14 +379,14 @@ class Pointwise:
         number, _, height, width = value.shape
         source = value.contiguous(memory_format=_LAST)
         other = None if added is None else added.contiguous(memory_format=_LAST)
-        result = _room(room, (number, self._outputs, height, width))
-        count, rows = number * height * width, _ROWS[self._vectors]
+        result = room_for(room, (number, self.outputs, height, width))
+        count, rows = number * height * width, self.tile
         if count >= rows:
             self._run(source, other, result, count)
             return result
         # A tile needs more pixels; those that are added are dropped.
         missing = (0, 0, 0, rows - count)
-        made = torch.empty(rows, self._outputs)
+        made = torch.empty(rows, self.outputs)
         wide = None if other is None else F.pad(_flat(other), missing)
         self._run(F.pad(_flat(source), missing), wide, made, rows)
         _flat(result).copy_(made[:count])
@@ -390,14 +396,28 @@ class Pointwise:
         self, source: torch.Tensor, added: torch.Tensor | None, target: torch.Tensor, count: int
     ) -> None:
         """From (count, C) in memory to (count, O)."""
-        tiles = -(-count // _ROWS[self._vectors])
+        tiles = -(-count // self.tile)
         piece = max(1, min(_TILES, -(-tiles // (2 * torch.get_num_threads()))))
-        self._code.run(
-            self._name,
-            *(source.data_ptr(), self._channels, count, self._channels),
-            *(self._weights.data_ptr(), self._bias.data_ptr(), self._outputs),
-            *((0, 0) if added is None else (added.data_ptr(), self._outputs)),
-            *(self._bounds.data_ptr(), target.data_ptr(), self._outputs),
+        other = None if added is None else added.data_ptr()
+        self.code.run(
+            self.name, *self.numbers(source.data_ptr(), count, other, target.data_ptr(), piece)
+        )
+
+    def numbers(
+        self,
+        source: int = 0,
+        count: int = 0,
+        added: int | None = None,
+        target: int = 0,
+        piece: int = 1,
+    ) -> tuple[int, ...]:
+        """Those of a call, in the order of ``POINTWISE``, from addresses; without the first."""
+        tiles = -(-count // self.tile)
+        return (
+            *(source, self.channels, count, self.channels),
+            *(self._weights.data_ptr(), self._bias.data_ptr(), self.outputs),
+            *((0, 0) if added is None else (added, self.outputs)),
+            *(self._bounds.data_ptr(), target, self.outputs),
             *(self._panels, tiles, piece, -(-tiles // piece)),
         )
 
@@ -418,7 +438,8 @@ def _bias_of(weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     return torch.zeros(weight.shape[0]) if bias is None else bias.detach().contiguous()
 
 
-def _room(room: torch.Tensor | None, shape: tuple[int, ...]) -> torch.Tensor:
+def room_for(room: torch.Tensor | None, shape: tuple[int, ...]) -> torch.Tensor:
+    """Memory for a result: ``room`` if its channels are last, else new memory."""
     fits = room is not None and room.is_contiguous(memory_format=_LAST)
     return room if room is not None and fits else torch.empty(shape, memory_format=_LAST)
 
@@ -432,6 +453,11 @@ class Depthwise:
         stride: 1 or 2.
         activation: None, ``relu`` or ``hardtanh``.
         scalars: the bounds of the latter.
+
+    Attributes:
+        channels: C.
+        kernel, stride: of each side.
+        code, name: the machine code, and its function.
     """
 
     def __init__(
@@ -442,34 +468,51 @@ class Depthwise:
         activation: str | None,
         scalars: Sequence[float],
     ) -> None:
-        self._channels, self._kernel, self._stride = weight.shape[0], weight.shape[2], stride
-        self._name = f"depthwise_{self._kernel}_{stride}"
-        self._code = _machine_code(self._name)
+        self.channels, self.kernel, self.stride = weight.shape[0], weight.shape[2], stride
+        self.name = f"depthwise_{self.kernel}_{stride}"
+        self.code = _machine_code(self.name)
         self._bounds = _bounds_of(activation, scalars)
         self._bias = _bias_of(weight, bias)
         self._weights = weight.detach()[:, 0].permute(1, 2, 0).contiguous()
-        self._zeros = torch.zeros(self._channels)
+        self._zeros, self._trash = torch.zeros(2, self.channels)
 
     def __call__(
         self, value: torch.Tensor, padding: Sequence[int], room: torch.Tensor | None
     ) -> torch.Tensor:
         """(N, C, H', W') of (N, C, H, W), in ``room`` if its channels are last."""
-        source = value if value.stride(1) == 1 else value.contiguous(memory_format=_LAST)
-        height, width = source.shape[2:]
-        sides = zip((height, width), padding, strict=True)
-        high, wide = ((n + 2 * p - self._kernel) // self._stride + 1 for n, p in sides)
-        result = _room(room, (len(value), self._channels, high, wide))
-        trash = torch.empty(self._channels)
-        groups = -(-wide // _ACROSS)
-        for one, made in zip(source, result, strict=True):
-            self._code.run(
-                self._name,
-                *(one.data_ptr(), *one.stride()[1:], height, width, *padding, self._channels),
-                *(self._weights.data_ptr(), self._bias.data_ptr(), self._bounds.data_ptr()),
-                *(made.data_ptr(), *made.stride()[1:], wide, groups, high * groups),
-                *(self._zeros.data_ptr(), trash.data_ptr()),
-            )
+        sides = zip(value.shape[2:], padding, strict=True)
+        high, wide = ((n + 2 * p - self.kernel) // self.stride + 1 for n, p in sides)
+        result = room_for(room, (len(value), self.channels, high, wide))
+        self.filter(value, padding, result)
         return result
+
+    def filter(self, value: torch.Tensor, corner: Sequence[int], result: torch.Tensor) -> None:
+        """As a call, to all rows and columns of the result; the first lie ``corner`` outside."""
+        source = value if value.stride(1) == 1 else value.contiguous(memory_format=_LAST)
+        for one, made in zip(source, result, strict=True):
+            places = (one.data_ptr(), *one.stride()[1:], *one.shape[1:], *corner)
+            to = (made.data_ptr(), *made.stride()[1:], *made.shape[1:])
+            self.code.run(self.name, *self.numbers(places, to))
+
+    def numbers(
+        self,
+        source: Sequence[int] = (0,) * 7,
+        target: Sequence[int] = (0,) * 5,
+    ) -> tuple[int, ...]:
+        """Those of a call, in the order of ``DEPTHWISE``; without the first.
+
+        Args:
+            source: the address, its row and pixel in numbers, its height and width, and its corner.
+            target: the address, its row and pixel, its height and width.
+        """
+        place, row, pixel, high, wide = target
+        groups = -(-wide // ACROSS)
+        return (
+            *(*source, self.channels),
+            *(self._weights.data_ptr(), self._bias.data_ptr(), self._bounds.data_ptr()),
+            *(place, row, pixel, wide, groups, high * groups),
+            *(self._zeros.data_ptr(), self._trash.data_ptr()),
+        )
 
 
 METHOD = "compiled"
@@ -517,8 +560,9 @@ def rounding(graph: Graph) -> str:
 
 def load_compiled(graph: Graph) -> None:
     """Compile what a graph will call."""
-    for name in dict.fromkeys(_function_of(node) for node in graph if uses_it(node)):
-        _machine_code(name)
+    for node in graph:
+        if uses_it(node):
+            _machine_code(_function_of(node))
 
 
 def is_loaded() -> bool:
@@ -536,6 +580,11 @@ def _function_of(node: Node) -> str:
     if _is_pointwise(params):
         return f"pointwise_{_vectors(params.out_channels)}"
     return f"depthwise_{params.kernel[0]}_{params.stride[0]}"
+
+
+def is_pointwise(node: Node) -> bool:
+    """Whether a node that is computed by this file is a 1×1 convolution, not a depthwise one."""
+    return _is_pointwise(_params(node))
 
 
 def uses_it(node: Node) -> bool:
@@ -585,14 +634,22 @@ def _multiply_adds(node: Node) -> int:
     return math.prod(node.extents) * params.out_channels * each
 
 
+def compiled_layer(node: Node, tensors: Mapping[str, torch.Tensor]) -> Pointwise | Depthwise:
+    """The machine code of a node that is computed by this file."""
+    params = _params(node)
+    weight, bias = tensors[node.weights[0]], tensors[node.weights[1]] if params.bias else None
+    last = params.activation, params.scalars or ()
+    if _is_pointwise(params):
+        return Pointwise(weight, bias, *last)
+    return Depthwise(weight, bias, params.stride[0], *last)
+
+
 def compiled_convolver(
     node: Node, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> Callable[[Sequence[Padded], torch.Tensor | None, torch.Tensor | None], torch.Tensor]:
     """The convolution of one padded value, with what is added to it, and its activation."""
-    params = _params(node)
-    activation, scalars = params.activation, params.scalars or ()
-    if _is_pointwise(params):
-        pointwise = Pointwise(weight, bias, activation, scalars)
-        return lambda values, room, added: pointwise(values[0][0], room, added)
-    depthwise = Depthwise(weight, bias, params.stride[0], activation, scalars)
-    return lambda values, room, added: depthwise(*values[0], room)
+    tensors = {node.weights[0]: weight, **({} if bias is None else {node.weights[1]: bias})}
+    layer = compiled_layer(node, tensors)
+    if isinstance(layer, Pointwise):
+        return lambda values, room, added: layer(values[0][0], room, added)
+    return lambda values, room, added: layer(*values[0], room)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from eyeshot.graph import ConvolutionParams, Graph
-from eyeshot.operators import compiled_layers, compiled_signals, winograd
+from eyeshot.operators import compiled_blocks, compiled_layers, compiled_signals, winograd
+from eyeshot.operators.compiled_blocks import with_blocks, without_blocks
 
 
 def with_methods(graph: Graph, width: int | None = None) -> Graph:
@@ -16,17 +17,19 @@ def with_methods(graph: Graph, width: int | None = None) -> Graph:
     """
     compiled = None if width is None else width > 0
     graph = compiled_signals.with_signals(graph, width)
-    return compiled_layers.with_compiled(winograd.with_winograd(graph, compiled), width)
+    graph = compiled_layers.with_compiled(winograd.with_winograd(graph, compiled), width)
+    return with_blocks(graph)
 
 
 def without_methods(graph: Graph) -> Graph:
     """The graph in which every convolution is computed by torch's own libraries."""
-    graph = compiled_signals.without_signals(graph)
+    graph = compiled_signals.without_signals(without_blocks(graph))
     return compiled_layers.without_compiled(winograd.without_winograd(graph))
 
 
 def uses_methods(graph: Graph) -> bool:
     """Whether a convolution is computed by another method."""
+    graph = without_blocks(graph)
     compiled = compiled_layers.uses_compiled(graph) or compiled_signals.uses_signals(graph)
     return winograd.uses_winograd(graph) or compiled
 
@@ -35,20 +38,22 @@ def methods_of(graph: Graph) -> dict[str, str]:
     """The method of each convolution that is computed by one, by the node's name."""
     return {
         node.name: str(node.params.method)
-        for node in graph
+        for node in without_blocks(graph)
         if isinstance(node.params, ConvolutionParams) and node.params.method
     }
 
 
 def rounding(graph: Graph, width: int | None = None) -> str:
     """What else decides how a graph's sums are rounded; ``width`` as for :func:`with_methods`."""
-    compiled = None if width is None else width > 0
+    compiled, graph = None if width is None else width > 0, without_blocks(graph)
     found = winograd.rounding(graph, compiled) + compiled_layers.rounding(graph)
     return found + compiled_signals.rounding(graph)
 
 
 def load_methods(graph: Graph) -> None:
     """Compile what a graph will call, so that a plan of the memory counts it."""
+    compiled_blocks.load_blocks(graph)
+    graph = without_blocks(graph)
     winograd.load_transforms(graph)
     compiled_layers.load_compiled(graph)
     compiled_signals.load_compiled(graph)
@@ -61,6 +66,7 @@ def added_bytes(graph: Graph, width: int | None = None) -> int:
         graph: with its methods.
         width: as for :func:`with_methods`; such a process has compiled nothing yet.
     """
+    graph = without_blocks(graph)
     found = winograd.added_bytes(graph, None if width is None else width > 0)
     kinds = [
         (compiled_layers.uses_compiled(graph), compiled_layers.is_loaded()),

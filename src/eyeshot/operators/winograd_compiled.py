@@ -31,7 +31,11 @@ _BLOCKS, _PIXELS = 8, 128
 Fields = tuple[str, ...]
 """The 64-bit numbers of a call, in their order; "next" is the next piece that a thread takes."""
 _ADDRESSES = frozenset(
-    ("source", "target", "zeros", "trash", "scale", "flag", "weights", "bias", "added", "bounds")
+    (
+        *("source", "target", "zeros", "trash", "scale", "flag", "weights", "bias", "added"),
+        *("bounds", "scratch", "expand", "filter", "project"),
+        *("expand_call", "filter_call", "project_call"),
+    )
 )
 _GATHER: Fields = (
     "next", "source", "row", "pixel", "height", "width", "top", "left", "wide", "blocks",
@@ -158,17 +162,25 @@ def _fields(names: Fields) -> list[str]:
 
 
 def function(
-    name: str, names: Fields, count: str, piece: int, before: Sequence[str], body: Sequence[str]
+    name: str,
+    names: Fields,
+    count: str,
+    piece: int,
+    before: Sequence[str],
+    body: Sequence[str],
+    *,
+    once: Sequence[str] = (),
 ) -> str:
     """A function that takes pieces until none is left, so that threads may share a call.
 
-    ``body`` ends by a jump to ``%after``.
+    ``body`` ends by a jump to ``%after``. ``once`` comes before the first piece of a thread.
     """
     return "\n".join(
         [
             f"define void @{name}(ptr %call) {{",
             "entry:",
             *_fields(names),
+            *once,
             "  br label %take",
             "take:",
             "  %piece = atomicrmw add ptr %next_in, i64 1 monotonic",
@@ -500,6 +512,10 @@ class MachineCode:
             self.functions[name](call)
         else:
             self._parallel(self.functions[name], call, threads)
+
+    def address(self, name: str) -> int:
+        """Where a function lies, for other functions that call it."""
+        return int(ctypes.cast(self.functions[name], ctypes.c_void_p).value or 0)
 
     def share(self, work: Callable[[Iterator[Any]], None], pieces: Sequence[Any]) -> None:
         """Call a function on each of torch's threads, with an iterator of which each takes pieces.
