@@ -118,6 +118,20 @@ def test_a_network_of_other_numbers(suffix: str, dtype: torch.dtype, tmp_path: P
     assert apart <= 16 * torch.finfo(dtype).eps * np.abs(whole).max()
 
 
+class Mask(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x > 0.5
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
+def test_a_network_of_masks(suffix: str, tmp_path: Path) -> None:
+    out = tmp_path / f"net.{suffix}"
+    assert eyeshot.export(Mask().eval(), out, size=(1, 9, 8)).apart == 0
+    x = noise((2, 1, 11, 9))
+    result = outputs(out, x) if suffix == "onnx" else torch.export.load(out).module()(x)
+    assert np.array_equal(np.asarray(result), (x > 0.5).numpy())
+
+
 class WritesIntoItsInput(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.mul_(2).add_(1)
@@ -169,7 +183,8 @@ def test_an_existing_file_is_not_overwritten(net: nn.Module, tmp_path: Path) -> 
     assert (tmp_path / "net.onnx").read_text() == "mine"
 
 
-def test_a_run_s_file_takes_samples_from_0_to_1(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
+def test_a_run_s_file_takes_samples_from_0_to_1(suffix: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = RunConfig(
         model="digit_cnn",
@@ -183,11 +198,13 @@ def test_a_run_s_file_takes_samples_from_0_to_1(tmp_path: Path) -> None:
         recipe=Recipe(epochs=1, batch_size=1, learning_rate=0.1),
     )
     run = eyeshot.Run(tmp_path, config, eyeshot.nets.digit_cnn().eval())
-    exported = eyeshot.export(run, tmp_path / "digits.onnx")
+    exported = eyeshot.export(run, tmp_path / f"digits.{suffix}")
     assert exported.apart <= TOLERANCE
     assert "0 … 1" in exported.notes[-1]
     pictures = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8)
     with torch.no_grad():
         scores = run.net(run.normalize(pictures)).numpy()
-    largest = np.abs(scores).max()
-    assert np.abs(outputs(exported.path, pictures / 255) - scores).max() < 1e-4 * largest
+    x, out = pictures / 255, exported.path
+    result = outputs(out, x) if suffix == "onnx" else torch.export.load(out).module()(x)
+    result = np.asarray(torch.as_tensor(result).detach())
+    assert np.abs(result - scores).max() < 1e-4 * np.abs(scores).max()

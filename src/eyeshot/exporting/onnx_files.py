@@ -23,7 +23,7 @@ from eyeshot.extras import extra
 from eyeshot.files import write_aside
 from eyeshot.frontends.aliasing import hushed
 from eyeshot.frontends.net_geometry import InputSizes
-from eyeshot.frontends.programs import export_program
+from eyeshot.frontends.programs import export_program, widened
 from eyeshot.frontends.refusals import check_module
 from eyeshot.frontends.trials import input_dtype, runs_on_shapes
 from eyeshot.language import by, counted
@@ -222,7 +222,7 @@ def compared(
             sizes = (joined_shapes(one) for one in (actual, expected))
             fact = "at {} the file gives {}, and the network {}".format(by(shape), *sizes)
             raise Unsupported(fact, cure="export it at another --size")
-        for mine, theirs in zip(actual, expected, strict=True):
+        for mine, theirs in zip(map(widened, actual), map(widened, expected), strict=True):
             scale = max(float(theirs.abs().max()), 1e-6) if theirs.numel() else 1.0
             apart = float((mine - theirs).abs().max()) / scale if theirs.numel() else 0.0
             if not apart <= allowed:
@@ -257,9 +257,15 @@ def write_onnx(target: Target, path: Path, options: Options) -> Exported:
     content, shapes, apart, notes = onnx_of(target, target.from_unit, options.opset)
     with write_aside(path) as aside:
         aside.write_bytes(content)
-    if target.run is not None:
-        notes = (*notes, f"it takes {target.samples}: mean and deviation are in it")
+    notes += _normalization(target)
     return Exported(path, f"ONNX, opset {options.opset}", shapes, apart, notes)
+
+
+def _normalization(target: Target) -> tuple[str, ...]:
+    """A note that a run's file normalizes by itself."""
+    if target.run is None:
+        return ()
+    return (f"it takes {target.samples}: mean and deviation are in it",)
 
 
 def write_program(target: Target, path: Path, options: Options) -> Exported:
@@ -274,6 +280,7 @@ def write_program(target: Target, path: Path, options: Options) -> Exported:
     apart = compared(net, lambda x: tensors_of(written.net(x)), shapes)
     with write_aside(path) as aside:
         aside.write_bytes(written.content)
+    notes += _normalization(target)
     return Exported(path, "a PyTorch program", shapes, apart, notes)
 
 
