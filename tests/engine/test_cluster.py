@@ -344,6 +344,70 @@ def test_statistics_over_all_positions_are_gathered_in_stages(
     assert _leftovers(again) == []
 
 
+class _Lines(nn.Module):
+    """Strip pooling, and statistics that keep rows or columns, with layers over the lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.down = nn.Conv2d(4, 4, (3, 1), padding=(1, 0))
+        self.across = nn.Conv2d(4, 4, (1, 3), padding=(0, 1))
+        self.last = nn.Conv2d(4, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        strips = self.down(nn.functional.adaptive_avg_pool2d(y, (None, 1))).expand_as(y)
+        strips = strips + self.across(nn.functional.adaptive_avg_pool2d(y, (1, None)))
+        y = y * strips.sigmoid()
+        y = y / (1 + y.std(3, keepdim=True)) - y.amax(2, keepdim=True)
+        y = y + y.argmin(3, keepdim=True) / 1000 + y.mean(2)[:, :, None] + y.logsumexp(3)[..., None]
+        y = y + y.softmax(3) + y.mean((1, 3), keepdim=True).mean(2, keepdim=True)
+        found: torch.Tensor = self.last(y)
+        return found
+
+
+class _Planes(nn.Module):
+    """In a volume, statistics that keep one axis, or two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Conv3d(1, 2, 3, padding=1), nn.Conv3d(2, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        y = (
+            y
+            + y.amax((2, 4), keepdim=True)
+            + y.mean(3, keepdim=True)
+            + y.var((2, 3))[:, :, None, None]
+        )
+        found: torch.Tensor = self.last(y)
+        return found
+
+
+@pytest.mark.parametrize("volume", [False, True])
+def test_statistics_over_some_axes_keep_the_others(
+    client: Client, tmp_path: Path, volume: bool
+) -> None:
+    net, layout = (_Planes().eval(), "CDHW") if volume else (_Lines().eval(), None)
+    image = _image(tmp_path, *((1, 70, 40, 80) if volume else (3, 560, 1100)))
+    plans: list[eyeshot.Plan] = []
+    out = tmp_path / "out.zarr"
+    eyeshot.run(net, image, out, client=client, layout=layout, planned=plans.append)
+    samples = torch.from_numpy(np.load(image, allow_pickle=False)).float() / 255
+    with torch.no_grad():
+        whole = net(samples[None])[0].numpy()
+    assert np.abs(_read(out) - whole).max() <= 1e-5 * np.abs(whole).max()
+    first = plans[0].cluster
+    assert first is not None
+    assert first.stages
+    assert max(first.stages) > 1
+    one_process = eyeshot.run(net, image, layout=layout)
+    assert np.abs(one_process - whole).max() <= 1e-5 * np.abs(whole).max()
+
+
 @pytest.mark.parametrize("stored", ["rgba", "gray"])
 def test_workers_read_the_channels_that_the_client_reads(
     client: Client, tmp_path: Path, stored: str
@@ -552,9 +616,12 @@ def test_what_many_machines_cannot_do_is_refused(client: Client, tmp_path: Path)
     flat = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(2 * 64 * 64, 4)).eval()
     with pytest.raises(Unsupported, match=r"reads every position of .* in one call"):
         eyeshot.run(flat, image, out, client=client)
-    pooled = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d((1, None))).eval()
-    with pytest.raises(Unsupported, match=r"takes a statistic of 0 along one axis"):
+    pooled = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d((1, 7))).eval()
+    with pytest.raises(Unsupported, match=r"reads every position of 0 along an axis in one call"):
         eyeshot.run(pooled, image, out, client=client)
+    places = nn.AdaptiveMaxPool2d(1, return_indices=True)
+    with pytest.raises(Unsupported, match=r"reads every position of .* along an axis in one call"):
+        eyeshot.run(places.eval(), image, [out, tmp_path / "places.zarr"], client=client)
     assert _leftovers(out) == []
     assert not out.exists()
 

@@ -115,6 +115,8 @@ NETS: dict[str, tuple[Forward, Callable[[], list[nn.Module]]]] = {
     "without the batch": (lambda y, m: m(y[0])[None], lambda: [nn.Conv2d(8, 8, 3, padding=1)]),
     "channels for depth": (lambda y, m: m(y), lambda: [nn.Conv3d(1, 1, 3, padding=1)]),
     "adaptive pools one way": (lambda y: y * F.adaptive_avg_pool2d(y, (1, None)), list),
+    "adaptive pools of each row": (lambda y: y * F.adaptive_avg_pool2d(y, (None, 1)), list),
+    "largest of each row": (lambda y: y * F.adaptive_max_pool2d(y, (y.shape[2], 1)), list),
 }
 
 

@@ -12,6 +12,7 @@ local.
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,12 +23,13 @@ from typing import Any
 import torch
 
 from eyeshot.axes import Interval
-from eyeshot.engine.buffers import Gatherer, gatherer, gathers
+from eyeshot.engine.buffers import Gatherer, gatherer, is_statistic
 from eyeshot.engine.moments import First
 from eyeshot.errors import BadValue, Failure, Unsupported
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph, Node, reaching
 from eyeshot.operators import effort
+from eyeshot.operators.tile import cut, local_shape
 from eyeshot.planning import BandPlan, Strip
 from eyeshot.planning.schedule import multiply_adds
 
@@ -362,18 +364,26 @@ def stages_of(graph: Graph) -> tuple[tuple[Stage, ...], Graph]:
     Args:
         graph: a lowered graph.
 
+    A map that depends on an image only by statistics, such as a line of means, is small, and each
+    worker computes as much of it as a block needs. So its layers may read all of it in one call.
+
     Raises:
         Unsupported: a node reads every position, and is not a statistic.
     """
     after: dict[str, int] = {}
     groups: dict[int, list[str]] = {}
+    of_images = set(graph.inputs)  # what depends on images other than by a statistic
     for node in graph:
         before = max((after[edge.source] for edge in node.edges), default=0)
         after[node.name] = before
+        if not any(edge.source in of_images for edge in node.edges):
+            continue  # every worker can compute all of it
+        of_images.add(node.name)
         if _is_global(node, graph):
             _require_statistic(node, graph)
             groups.setdefault(before, []).append(node.name)
             after[node.name] = before + 1
+            of_images.remove(node.name)
     stages: list[Stage] = []
     gathered: list[str] = []
     for number in sorted(groups):
@@ -393,18 +403,74 @@ def _is_global(node: Node, graph: Graph) -> bool:
 
 
 def _require_statistic(node: Node, graph: Graph) -> None:
-    gathered = gathers(node, graph)
-    if not gathered or any(n > 1 for n in node.extents):
+    if not is_statistic(node, graph):
         source = node.edges[0].source
-        why = (
-            f"takes a statistic of {source} along one axis, and workers gather those of all axes"
-            if gathered
-            else f"reads every position of {source} in one call, and no worker has them all"
-        )
         raise Unsupported(
-            f"{node.name} ({node.operator}) {why}",
+            f"{node.name} ({node.operator}) reads every position of {source} along an axis in one "
+            "call, and no worker has them all",
             cure="run it without a client",
         )
+
+
+class _Parts:
+    """A statistic of a map: a gatherer for each part of the axes that it keeps.
+
+    A mean over rows keeps the columns: each block gives a part of the line. A mean over columns
+    keeps the rows: each band of each block gives a part.
+    """
+
+    def __init__(self, node: Node, source: Node) -> None:
+        self._node, self._source = node, source
+        axes = zip(node.edges[0].axes, source.extents, strict=True)
+        self._kept = [place for place, (axis, n) in enumerate(axes) if n > 1 and not axis.is_global]
+        self._whole = tuple(Interval(0, n) for n in node.extents)
+        self._parts: dict[Region, Gatherer] = {}
+
+    def _part(self, box: Region) -> Gatherer:
+        if box not in self._parts:
+            node = self._node
+            part = replace(node, shape=local_shape(node, box)) if self._kept else node
+            made = gatherer(part, self._source)
+            if made is None:
+                raise Failure(f"{node.name} is not gathered", cure="please report this network")
+            self._parts[box] = made
+        return self._parts[box]
+
+    def take(self, band: torch.Tensor, first: First) -> None:
+        """Add rows of the map, each once; ``first`` is the position of the first one."""
+        box = list(self._whole)
+        for axis in self._kept:
+            dim = self._source.dims[axis]
+            count = 1 if dim is None else band.shape[dim]
+            box[axis] = Interval(first[axis], first[axis] + count)
+        self._part(tuple(box)).take(band, first)
+
+    def state(self) -> list[Any]:
+        """The parts so far, as plain data."""
+        return [
+            [[[side.lo, side.hi] for side in box], _plain(one.state())]
+            for box, one in self._parts.items()
+        ]
+
+    def merge(self, state: Sequence[Any]) -> None:
+        """Add the parts that another process has gathered."""
+        for sides, stored in state:
+            self._part(tuple(Interval(*side) for side in sides)).merge(_tensors(stored))
+
+    def result(self) -> torch.Tensor:
+        """The value of the node."""
+        if not self._kept:
+            return self._part(self._whole).result()
+        found = {box: one.result() for box, one in self._parts.items()}
+        if sum(math.prod(map(len, box)) for box in found) != math.prod(self._node.extents):
+            raise Failure(
+                f"{self._node.name}: parts of the statistic are missing, or there twice",
+                cure="please report this network",
+            )
+        made = next(iter(found.values())).new_empty(self._node.shape)
+        for box, part in found.items():
+            cut(made, self._node.dims, self._whole, box).copy_(part)
+        return made
 
 
 class Gathering:
@@ -417,16 +483,13 @@ class Gathering:
             whole: the network, with the statistics as nodes.
             stage: the stage whose statistics are gathered.
         """
-        self._readers: dict[str, list[Gatherer]] = {name: [] for name in stage.graph.outputs}
-        self._all: dict[str, Gatherer] = {}
+        self._readers: dict[str, list[_Parts]] = {name: [] for name in stage.graph.outputs}
+        self._all: dict[str, _Parts] = {}
         for name in stage.statistics:
             node = whole.nodes[name]
             source = whole.nodes[node.edges[0].source]
-            running = gatherer(node, source)
-            if running is None:
-                raise Failure(f"{name} is not gathered", cure="please report this network")
-            self._all[name] = running
-            self._readers[source.name].append(running)
+            self._all[name] = _Parts(node, source)
+            self._readers[source.name].append(self._all[name])
 
     def take(self, name: str, band: torch.Tensor, first: First = ()) -> None:
         """Add rows of a map, each once; ``first`` is the position of the first one."""
@@ -435,12 +498,12 @@ class Gathering:
 
     def state(self) -> dict[str, Any]:
         """The statistics so far, as plain data."""
-        return {name: _plain(one.state()) for name, one in self._all.items()}
+        return {name: one.state() for name, one in self._all.items()}
 
     def merge(self, state: Mapping[str, Any]) -> None:
         """Add the statistics that another process has gathered over later positions."""
         for name, stored in state.items():
-            self._all[name].merge(_tensors(stored))
+            self._all[name].merge(stored)
 
     def results(self) -> dict[str, torch.Tensor]:
         """The value of each node."""
@@ -458,17 +521,25 @@ def values_of(stored: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def _plain(state: Sequence[Any]) -> list[Any]:
+    """Numbers as they are, tensors as their type, shape and bytes; the latter in base64."""
     return [
-        [str(one.dtype).removeprefix("torch."), list(one.shape), one.cpu().reshape(-1).tolist()]
+        [str(one.dtype).removeprefix("torch."), list(one.shape), _bytes_of(one)]
         if isinstance(one, torch.Tensor)
         else one
         for one in state
     ]
 
 
+def _bytes_of(tensor: torch.Tensor) -> str:
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return base64.b64encode(flat.numpy().tobytes()).decode("ascii")
+
+
 def _tensors(stored: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(
-        torch.tensor(one[2], dtype=getattr(torch, one[0])).reshape(one[1])
+        torch.frombuffer(bytearray(base64.b64decode(one[2])), dtype=getattr(torch, one[0]))
+        .reshape(one[1])
+        .clone()
         if isinstance(one, list)
         else one
         for one in stored

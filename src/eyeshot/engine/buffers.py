@@ -261,15 +261,25 @@ def gathers(node: Node, graph: Graph) -> bool:
     It is a number for all positions, or one for each position along the axes that it keeps: a mean
     over rows is a line of columns.
     """
+    axes = node.edges[0].axes
+    # A map with a single row, such as the input of the second of two means, is not streamed.
+    return bool(axes) and axes[0].is_global and is_statistic(node, graph)
+
+
+def is_statistic(node: Node, graph: Graph) -> bool:
+    """Whether the node's value can be gathered from any parts of its only input.
+
+    Along each axis it reduces all positions, or keeps them as they are.
+    """
     (edge, *others) = node.edges
     source = graph.nodes[edge.source]
-    # A map with a single row, such as the input of the second of two means, is not streamed.
-    rows_pass = bool(edge.axes) and edge.axes[0].is_global
-    fits = all(
-        axis.is_global or n == 1 or (_is_unchanged(axis) and node.family is not Family.MOMENTS)
-        for axis, n in zip(edge.axes, source.extents, strict=True)
+    fits = not gives_indices(node) and all(
+        (axis.is_global and size == 1)
+        or n == 1
+        or (is_unchanged(axis) and node.family is not Family.MOMENTS)
+        for axis, n, size in zip(edge.axes, source.extents, node.extents, strict=True)
     )
-    return rows_pass and fits and not others and gatherer(node, source) is not None
+    return fits and not others and gatherer(node, source) is not None
 
 
 def keeps_an_axis(node: Node, source: Node) -> bool:
@@ -278,7 +288,8 @@ def keeps_an_axis(node: Node, source: Node) -> bool:
     return any(n > 1 and not axis.is_global for axis, n in axes)
 
 
-def _is_unchanged(axis: AxisMap) -> bool:
+def is_unchanged(axis: AxisMap) -> bool:
+    """Whether each position is that of the input."""
     return axis in (Identity(), Window(1, 1))
 
 

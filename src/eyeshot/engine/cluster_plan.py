@@ -33,6 +33,7 @@ from eyeshot.engine.job import (
     sinks_memory,
 )
 from eyeshot.engine.memory import RunCosts
+from eyeshot.engine.moments import split_softmax
 from eyeshot.engine.networks import Network
 from eyeshot.engine.outputs import arrangement_of
 from eyeshot.engine.run_plan import Plan, PlannedCluster, plan_of
@@ -181,7 +182,7 @@ def settle(
     workers = look_at_workers(client, place)
     limit = min((one for one in (memory, workers.memory) if one), default=None)
     begun = unfinished(targets[0]) if resume else None
-    choices = _with_methods(traced.graph, workers, exact, begun, limit)
+    choices = _with_methods(split_softmax(traced.graph), workers, exact, begun, limit)
     for last, (whole, width) in enumerate(choices, 1 - len(choices)):
         every = replace(traced, graph=whole)
         try:

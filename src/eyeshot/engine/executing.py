@@ -247,7 +247,7 @@ class _Pass:
             image = job.graph.nodes[name].again or name
             if image in job.known:
                 if side:
-                    values[name] = job.known[image]
+                    values[name] = self._known(name, image, side)
             elif side and side.hi <= first.get(name, 0):
                 values[name] = stream.passed(name, side)
                 self._unread.pop(name, None)
@@ -261,6 +261,13 @@ class _Pass:
                 self._state.positions += samples[0].size if name == job.graph.inputs[0] else 0
                 values[name] = job.preparation(samples, source.name, tuple(s.lo for s in window))
         return values
+
+    def _known(self, name: str, statistic: str, rows: Interval) -> torch.Tensor:
+        """The part of a known statistic that this pass reads: of a line, some positions."""
+        job, box = self._state.job, self._strip.boxes[name]
+        node = job.graph.nodes[statistic]
+        whole = tuple(Interval(0, n) for n in node.extents)
+        return cut(job.known[statistic], node.dims, whole, (rows, *box[1:]))
 
     @property
     def _summed_up(self) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from eyeshot.axes import AxisMap, Global, Identity
-from eyeshot.engine.buffers import gathers, gives_indices
+from eyeshot.engine.buffers import gathers, gives_indices, is_unchanged
 from eyeshot.engine.moments import split_statistics
 from eyeshot.errors import Unsupported
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check
@@ -39,13 +39,31 @@ def settled(graph: Graph) -> Graph:
     """
     nodes: dict[str, Node] = {}
     for node in graph:
-        whole = not node.is_input and _is_whole(node, graph)
-        nodes[node.name] = _called_whole(node) if whole else node
+        if _pools_each_row(node):
+            nodes[node.name] = _by_rows(node)
+        else:
+            whole = not node.is_input and _is_whole(node, graph)
+            nodes[node.name] = _called_whole(node) if whole else node
     if all(one is other for one, other in zip(nodes.values(), graph, strict=True)):
         return graph
     found = replace(graph, nodes=nodes)
     check(found)
     return found
+
+
+def _pools_each_row(node: Node) -> bool:
+    """Whether it is an adaptive pool over whole rows, each by itself, as for strip pooling."""
+    if not node.is_adaptive or gives_indices(node) or node.kind is not Kind.GLOBAL_STATISTIC:
+        return False
+    (edge,) = node.edges
+    return is_unchanged(edge.axes[0]) and not edge.beside
+
+
+def _by_rows(node: Node) -> Node:
+    """The pool as a layer whose rows are streamed."""
+    (edge,) = node.edges
+    axes = tuple(Identity() if is_unchanged(axis) else axis for axis in edge.axes)
+    return replace(node, kind=Kind.LOCAL, edges=(replace(edge, axes=axes),))
 
 
 def _is_whole(node: Node, graph: Graph) -> bool:

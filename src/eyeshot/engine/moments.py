@@ -262,6 +262,24 @@ def _rounded_variance(node: Node, eps: Any) -> str:
     return node.dtype if node.dtype == "float64" else "float32"
 
 
+def split_softmax(graph: Graph) -> Graph:
+    """The graph with each softmax over some axis as two nodes, also where it mixes no rows.
+
+    Workers see parts of rows only.
+    """
+    nodes: dict[str, Node] = {}
+    for node in graph:
+        alone = node.family is Family.SOFTMAX and len(node.edges) == 1
+        mixes = alone and any(axis.is_global for axis in node.edges[0].axes)
+        parts = _softmax_apart(node) if mixes else (node,)
+        nodes.update((part.name, part) for part in parts)
+    if len(nodes) == len(graph):
+        return graph
+    found = replace(graph, nodes=nodes)
+    check(found)
+    return found
+
+
 def _is_over_rows(node: Node) -> bool:
     """Whether it is a softmax whose sums are those of the columns, gathered while rows pass."""
     over_rows = node.family is Family.SOFTMAX and node.kind is Kind.GLOBAL_STATISTIC
