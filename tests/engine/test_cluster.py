@@ -6,6 +6,7 @@ import asyncio
 import errno
 import itertools
 import json
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -594,6 +595,24 @@ def test_a_network_that_rounds_is_named(client: Client, tmp_path: Path) -> None:
             progress=reports.append,
         )
     assert any("rounds to whole numbers" in note for note in reports[-1].notes)
+
+
+def _faults() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_a_worker_keeps_the_memory_that_it_frees(tmp_path: Path) -> None:
+    """Dask tells glibc to return it at once, and each page is cleared again."""
+    net, image = _Net(1).eval(), _image(tmp_path, 1, 1536, 1024)
+    with cluster(1) as client:
+        eyeshot.run(net, image, tmp_path / "first.zarr", client=client)
+        (before,) = client.run(_faults).values()
+        eyeshot.run(net, image, tmp_path / "out.zarr", client=client)
+        (after,) = client.run(_faults).values()
+    assert after - before < 20_000  # pages; 70,000 otherwise
 
 
 def test_what_many_machines_cannot_do_is_refused(client: Client, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from eyeshot.engine.executing import RunReport, execute, gather, read_again
 from eyeshot.engine.graph_file import read_graph
 from eyeshot.engine.heights import Extremes
 from eyeshot.engine.job import Job, moved
-from eyeshot.engine.memory import peak, resident
+from eyeshot.engine.memory import keep_usual_blocks, peak, resident
 from eyeshot.engine.outputs import Preparation, arrangement_of, form_for
 from eyeshot.engine.resuming import arithmetic
 from eyeshot.engine.skipping import Where, skip, where_of
@@ -178,6 +178,7 @@ def _forget() -> None:
 def _run_of(folder: Path, token: str, stage: int | None) -> BlockRun:
     if _loaded.token != (token, stage) or _loaded.run is None:
         _forget()
+        keep_usual_blocks()
         _loaded.run = open_run(folder, stage)
         _loaded.token = (token, stage)
     return _loaded.run
