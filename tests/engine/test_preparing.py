@@ -84,3 +84,21 @@ def test_floats_may_leave_0_to_1_by_as_much_again(value: float, accepted: bool) 
 
 def test_nothing_is_read_of_nothing() -> None:
     assert Preparation(torch.float32, CPU)(np.zeros((1, 0, 3), np.float32)).shape == (1, 1, 0, 3)
+
+
+@pytest.mark.parametrize("mean", [(), (0.5, 0.1, 0.2)])
+@pytest.mark.parametrize("own", [torch.float32, torch.float16, torch.float64])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32, np.float64])
+def test_samples_are_the_same_in_memory_that_is_there(
+    dtype: Any, own: torch.dtype, mean: tuple[float, ...]
+) -> None:
+    samples = (np.random.default_rng(0).random((3, 7, 9)) * 200).astype(dtype)
+    prepare = Preparation(own, CPU, mean=mean, std=mean, raw=samples.dtype.kind == "f")
+    usual = prepare(samples)
+    store = torch.zeros(1, 3, 20, 9, dtype=own).to(memory_format=torch.channels_last)
+    found = prepare(samples, room=store[:, :, 5:12])
+    assert torch.equal(found, usual)
+    if own == torch.float32 and not mean:
+        assert torch.equal(store[:, :, 5:12], usual)
+        assert not store[:, :, :5].any()
+        assert not store[:, :, 12:].any()

@@ -348,7 +348,7 @@ def test_freed_memory_is_kept_if_there_is_room_for_the_gaps(
             calls.append(value)
 
     library = SimpleNamespace(mallopt=note)
-    monkeypatch.setattr(memory, "_c_library", lambda: library)
+    monkeypatch.setattr(memory, "c_library", lambda: library)
     for limit, kept in ((100, False), (150, True)):
         monkeypatch.setattr(memory, "resident", lambda: 90)
         with Allocation(limit, predicted=100, gaps=40) as one:
@@ -387,7 +387,7 @@ def test_a_training_step_takes_the_blocks_of_the_step_before() -> None:
 def test_after_a_training_memory_is_given_back_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: dict[int, int] = {}
     library = SimpleNamespace(mallopt=chosen.__setitem__, malloc_trim=lambda _: 1)
-    monkeypatch.setattr(memory, "_c_library", lambda: library)
+    monkeypatch.setattr(memory, "c_library", lambda: library)
     with freed_memory_kept():
         assert (chosen[memory._MAPS], chosen[memory._TRIM]) == (0, -1)
         with freed_memory_kept():

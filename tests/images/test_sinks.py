@@ -14,7 +14,7 @@ import tifffile
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from eyeshot import images
+from eyeshot import files, images
 from eyeshot.errors import BadFile, BadValue, Failure, UnknownName
 from tests.networks import examples
 
@@ -151,6 +151,49 @@ def test_an_output_that_exists_is_replaced_only_when_asked(suffix: str, tmp_path
         sink.finish()
     np.testing.assert_array_equal(images.open_source(path).read(), new)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_an_old_file_is_freed_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name has the new bytes at once; who has it open reads the old ones as long as needed."""
+    monkeypatch.setattr(files, "_LARGE", 1)
+    closed: list[int] = []
+    monkeypatch.setattr(files, "Thread", _at_once(closed))
+    for old in ("plain", "link", "folder", None):
+        new, target = tmp_path / "new", tmp_path / "old"
+        new.write_bytes(b"new")
+        if old == "plain":
+            target.write_bytes(b"old")
+        elif old == "link":
+            target.symlink_to(tmp_path / "elsewhere")
+        elif old == "folder":
+            target.mkdir()
+            with pytest.raises(IsADirectoryError):
+                files.replace_file(new, target)
+            target.rmdir()
+            continue
+        files.replace_file(new, target)
+        assert target.read_bytes() == b"new"
+        assert not target.is_symlink()
+        assert not new.exists()
+        assert len(closed) == (old == "plain")
+        for handle in closed:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(handle)
+        closed.clear()
+        target.unlink()
+
+
+def _at_once(closed: list[int]) -> Any:
+    class Closing:
+        def __init__(self, target: Any, args: tuple[int], **_: Any) -> None:
+            self._target, self._args = target, args
+
+        def start(self) -> None:
+            assert os.pread(self._args[0], 9, 0) == b"old"
+            self._target(*self._args)
+            closed.extend(self._args)
+
+    return Closing
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr"])

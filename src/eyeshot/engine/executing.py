@@ -259,7 +259,8 @@ class _Pass:
                 self._add_up(name, len(side), samples)
                 self._state.extremes.read(image, samples)
                 self._state.positions += samples[0].size if name == job.graph.inputs[0] else 0
-                values[name] = job.preparation(samples, source.name, tuple(s.lo for s in window))
+                corner, room = tuple(s.lo for s in window), stream.room(name, len(side))
+                values[name] = job.preparation(samples, source.name, corner, room)
         return values
 
     def _known(self, name: str, statistic: str, rows: Interval) -> torch.Tensor:

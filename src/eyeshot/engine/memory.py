@@ -10,7 +10,6 @@ In this file:
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import math
 import os
@@ -30,7 +29,7 @@ from eyeshot.axes import Interval
 from eyeshot.engine.outputs import Form, Preparation
 from eyeshot.engine.writer import goes_behind
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.files import explain_os_error
+from eyeshot.files import c_library, explain_os_error
 from eyeshot.graph import Graph, Node
 from eyeshot.images import Source
 from eyeshot.images.sinks.sink import SinkMemory
@@ -90,7 +89,7 @@ def give_back(limit: int) -> None:
 
 
 def _trim() -> None:
-    trim = getattr(_c_library(), "malloc_trim", None)
+    trim = getattr(c_library(), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
@@ -107,7 +106,7 @@ class Allocation:
     def __init__(self, limit: int | None, predicted: int, gaps: int) -> None:
         """A run that may use ``limit`` bytes, and is predicted to use fewer and these gaps."""
         self._limit, self._predicted, self._gaps = limit, predicted, gaps
-        self._set = getattr(_c_library(), "mallopt", None)
+        self._set = getattr(c_library(), "mallopt", None)
         self._exact = False
 
     def __enter__(self) -> Allocation:
@@ -157,7 +156,7 @@ def keep_usual_blocks() -> None:
     and more back to the system, which clears each page of the next one: half of a worker's time.
     It has no effect without glibc.
     """
-    choose = getattr(_c_library(), "mallopt", None)
+    choose = getattr(c_library(), "mallopt", None)
     if choose is not None:
         _choose_for_steps(choose)
 
@@ -170,7 +169,7 @@ def freed_memory_kept() -> Iterator[None]:
     the system and asks for a new one, and the system clears every page of it: a third to a half of
     the step. It has no effect without glibc.
     """
-    library = _c_library()
+    library = c_library()
     choose = getattr(library, "mallopt", None)
     if choose is None:
         yield
@@ -206,10 +205,6 @@ def parse_bytes(text: int | str | None) -> int | None:
     if size < 1:
         raise BadValue(f"memory {text!r}", cure="give a size above zero")
     return size
-
-
-def _c_library() -> ctypes.CDLL | None:
-    return ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def available() -> int | None:

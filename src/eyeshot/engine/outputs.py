@@ -343,7 +343,11 @@ class Preparation:
     white: float | None = None
 
     def __call__(
-        self, samples: NDArray[Any], name: str = "the rows", corner: tuple[int, ...] = ()
+        self,
+        samples: NDArray[Any],
+        name: str = "the rows",
+        corner: tuple[int, ...] = (),
+        room: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Samples (C, rows, …) -> values (1, C, rows, …).
 
@@ -351,6 +355,8 @@ class Preparation:
             samples: a window of the image.
             name: the image's name, for messages.
             corner: where the window begins, for messages; empty for the image's first position.
+            room: memory of the values' shape, which they are written to where no other type is
+                needed on the way.
 
         Raises:
             BadValue: samples of an unsupported type, a sample that is not finite, or samples of
@@ -365,6 +371,9 @@ class Preparation:
         # In float32 at least until the end: 65535 is infinity in float16, and a difference from
         # the mean loses its digits in bfloat16.
         wide = torch.promote_types(self.dtype, torch.float32) if self._scales(scale) else self.dtype
+        if room is not None and not self.mean and room.dtype == wide == self.dtype:
+            room.copy_(value)
+            return room if scale == 1.0 else room.div_(scale)
         value = value.to(self.device, wide)
         if scale != 1.0:
             value.div_(scale)  # in place: the conversion made a copy

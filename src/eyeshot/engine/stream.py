@@ -143,6 +143,13 @@ class Stream:
         box = (rows, *self._schedule[name].box[1:])
         return self._empty(self._graph.nodes[name], box, torch.device("meta"))
 
+    def room(self, name: str, count: int) -> torch.Tensor | None:
+        """The memory for the next ``count`` rows of an input, which are pushed next.
+
+        None where they are to be kept as they come.
+        """
+        return self._buffers[name].room(count)
+
     def _row_dim(self, name: str) -> int:
         return self._graph.nodes[name].dims[0] or 0
 

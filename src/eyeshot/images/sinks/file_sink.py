@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadFile, Failure, UserError
-from eyeshot.files import Lock, check_not_input, explain_os_error
+from eyeshot.files import Lock, check_not_input, explain_os_error, replace_file
 from eyeshot.images.layouts import Span
 from eyeshot.images.sinks.journal import Journal
 from eyeshot.images.sinks.sink import Sink
@@ -26,6 +26,7 @@ from eyeshot.images.sources.source import Source
 from eyeshot.language import mark, tr
 
 _FORCE_EVERY = 5.0  # seconds between two syncs to the disk
+_SEND_EVERY = 2**25  # bytes
 _PIECE = 2**22  # bytes of an unfinished output that are checked at once
 
 
@@ -107,6 +108,7 @@ class FileSink(Sink):
         self._lock: Lock | None = None
         self._sums: dict[Span, list[int]] = {}
         self._forced_at = time.monotonic()
+        self._unsent = 0  # bytes that the system has not been asked to put on disk
         self._sealed = False
         self._settings = {
             **place.settings,
@@ -276,8 +278,12 @@ class FileSink(Sink):
             rows = self._safe_rows(strip)
             if rows > self._journal.done.get(strip, 0):
                 self._journal.record(strip, rows, self._sums[strip])
+            self._unsent += block.nbytes
             if time.monotonic() - self._forced_at > _FORCE_EVERY:
                 self._force()
+            elif self._unsent >= _SEND_EVERY:
+                self._begin_sync()
+                self._unsent = 0
 
     def _add_up(self, rows: NDArray[Any], strip: Span) -> None:
         """Add rows (C, n, …) that were passed to the system to the strip's checksums."""
@@ -294,7 +300,7 @@ class FileSink(Sink):
     def _force(self) -> None:
         self._sync()
         self._journal.record_forced()
-        self._forced_at = time.monotonic()
+        self._forced_at, self._unsent = time.monotonic(), 0
 
     def complete(self) -> None:
         """See :meth:`Sink.complete`; the journal stays."""
@@ -374,13 +380,16 @@ class FileSink(Sink):
     def _sync(self) -> None:
         """Force the stored rows to the disk."""
 
+    def _begin_sync(self) -> None:
+        """Let the system begin to force the stored rows to the disk, where it can."""
+
     @abstractmethod
     def _close(self) -> None:
         """Close the part file."""
 
     def _complete(self) -> None:
         """Turn the part file into the output, by default with a rename."""
-        self._place.part.replace(self._place.target)
+        replace_file(self._place.part, self._place.target)
 
     def _tidy(self) -> None:
         """Remove temporary files of the completion."""

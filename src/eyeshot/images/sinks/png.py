@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eyeshot.errors import BadValue
-from eyeshot.files import create, mode_of
+from eyeshot.files import begin_writing_back, create, mode_of
 from eyeshot.images.layouts import SPACE, Layout, Span
 from eyeshot.images.sinks.file_sink import FileSink, Place, remove
 from eyeshot.images.sinks.sink import ArrangedSource, Arrangement, Start, laid, letters
@@ -97,6 +97,9 @@ class PlacedSink(FileSink):
 
     def _sync(self) -> None:
         os.fsync(self._handle)
+
+    def _begin_sync(self) -> None:
+        begin_writing_back(self._handle)
 
     def _close(self) -> None:
         if self._handle >= 0:
