@@ -180,6 +180,19 @@ def test_frechet_distance_by_its_formula() -> None:
     assert frechet_distance(first, first) == pytest.approx(0, abs=1e-9)
 
 
+def test_a_single_held_out_picture_has_no_distribution(tmp_path: Path) -> None:
+    """It ended in a traceback of LAPACK, after the first epoch."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(5):
+        pixels = np.random.default_rng(number).integers(0, 255, (12, 12), np.uint8)
+        Image.fromarray(pixels).save(pictures / f"{number}.png")
+    with pytest.raises(BadValue, match=r"held-out part of .*: 1 picture, .* 8 or more"):
+        eyeshot.train(pictures, task="generate", epochs=1, out=tmp_path / "run")
+    with pytest.raises(BadValue, match="features: 1 picture"):
+        frechet_distance(torch.rand(1, 4), torch.rand(9, 4))
+
+
 def test_the_nearest_picture_is_found() -> None:
     learned = spots().train
     asked = learned.take([90, 3])[0].clone()

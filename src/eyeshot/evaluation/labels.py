@@ -32,6 +32,7 @@ from eyeshot.data.folder import load_judged_folder
 from eyeshot.errors import BadFile, BadValue
 from eyeshot.frontends.refusals import refuse_autocast
 from eyeshot.images.layouts import Index
+from eyeshot.language import counted
 from eyeshot.runs import Run, RunConfig, fingerprint, load, normalize, score
 from eyeshot.runs.config import are_shares, log_of
 from eyeshot.untouched import untouched
@@ -487,6 +488,9 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     |m₁ − m₂|² + tr(C₁ + C₂ − 2·(C₁C₂)^½). The last trace is that of (C₁^½ C₂ C₁^½)^½, whose matrix
     is symmetric, so that rounding gives no complex numbers.
     Sources: Dowson and Landau, 1982; Heusel et al., 2017, arXiv:1706.08500.
+
+    Raises:
+        BadValue: N or M is below 2: a single picture has no covariance.
     """
     means, covariances = zip(*map(_moments, (first, second)), strict=True)
     values, vectors = torch.linalg.eigh(covariances[0])
@@ -519,12 +523,14 @@ def evaluate_samples(
     Raises:
         BadFile: the judge cannot be read.
         BadValue: the run or the judge is of another task, the pictures are of another size, or
-            ``count`` is below 2.
+            ``count`` is below 2, or there are fewer than 2 training or held-out pictures.
     """
     if count < 2:
         raise BadValue(f"count is {count}", cure="use 2 or more, such as 1000")
     _check_size(data.name, data, run.config, "the pictures that it learned from")
     made = torch.from_numpy(sample(run, count, seed=seed)).permute(0, 3, 1, 2)
+    check_spread(f"the held-out part of {data.name}", len(data.test))
+    check_spread(f"the training part of {data.name}", len(data.train))
     held_out, learned = _some(data.test, count), _some(data.train, _COMPARED)
     (distances, _), (others, _) = (find_nearest(one, data.train) for one in (made, held_out))
     figures: dict[str, Any] = {}
@@ -623,8 +629,23 @@ def _spread(made: Tensor, held_out: Tensor, classes: tuple[str, ...]) -> dict[st
     }
 
 
+def check_spread(name: str, count: int) -> None:
+    """Refuse a set of pictures whose distribution is unknown.
+
+    Raises:
+        BadValue: it has fewer than two.
+    """
+    if count < 2:
+        raise BadValue(
+            f"{name}: {counted(count, 'picture')}, and the distribution of made pictures is "
+            "compared with that of 2 or more",
+            cure="add pictures: of 8 or more, a fifth is 2 to be set aside",
+        )
+
+
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (F,) and covariance (F, F), float64."""
+    check_spread("features", len(features))
     features = features.double()
     return features.mean(0), features.T.cov().view(features.shape[1], -1)
 

@@ -26,6 +26,7 @@ from eyeshot.data.pairs import Crops, Pairs
 from eyeshot.engine.networks import Traced, trace
 from eyeshot.errors import Failure
 from eyeshot.evaluation.labels import (
+    check_spread,
     describe_pixels,
     draw_latents,
     frechet_distance,
@@ -442,6 +443,7 @@ class Generation:
 
     def __init__(self, config: RunConfig, data: Data) -> None:
         self._config, self._data = config, data
+        check_spread(f"the held-out part of {data.name}", len(data.test))
         count = min(JUDGED, len(data.test))
         pictures, _ = data.test.take(range(count))
         self._held_out = describe_pixels(normalize(pictures, config.mean, config.std))
