@@ -22,9 +22,10 @@ from .conftest import noise
 Array = NDArray[Any]
 
 
+@pytest.mark.parametrize("color", [(), (3,)])
 @pytest.mark.parametrize("bits", [10, 12])
-def test_avif_of_many_bits_keeps_them(bits: int, tmp_path: Path) -> None:
-    samples = noise((32, 48, 3), np.uint16) >> (16 - bits)
+def test_avif_of_many_bits_keeps_them(bits: int, color: tuple[int, ...], tmp_path: Path) -> None:
+    samples = noise((32, 48, *color), np.uint16) >> (16 - bits)
     path = tmp_path / "deep.avif"
     code = imagecodecs.avif_encode(samples, level=100, bitspersample=bits)
     path.write_bytes(bytes(code))
@@ -39,6 +40,19 @@ def test_jpeg2000_of_sixteen_bits_keeps_them(channels: int, tmp_path: Path) -> N
     code = imagecodecs.jpeg2k_encode(samples, reversible=True, codecformat="jp2")
     path.write_bytes(bytes(code))
     np.testing.assert_array_equal(images.read(path), samples)
+
+
+@pytest.mark.parametrize("color", [(), (3,)])
+@pytest.mark.parametrize("bits", [9, 10, 12, 15, 16])
+def test_white_of_jpeg2000_is_white(bits: int, color: tuple[int, ...], tmp_path: Path) -> None:
+    """Of 9 bits of gray, Pillow keeps 8; of 10, it shifts 1023 to 65472."""
+    samples = noise((32, 48, *color), np.uint16) >> (16 - bits)
+    samples[:16] = 2**bits - 1
+    path = tmp_path / "deep.j2k"
+    code = imagecodecs.jpeg2k_encode(samples, reversible=True, level=0, bitspersample=bits)
+    path.write_bytes(bytes(code))
+    right = np.rint(samples / (2**bits - 1) * 65535)
+    np.testing.assert_array_equal(images.read(path), right)
 
 
 @pytest.mark.parametrize("top", [255, 1023, 65535])

@@ -48,30 +48,29 @@ _FULL = 65535
 
 
 def read_deep(path: Path, image: Image.Image) -> NDArray[np.uint16] | None:
-    """The samples of a picture whose colors have more than 8 bits; None for any other.
+    """The samples of a picture of more than 8 bits that Pillow would cut or shift; None otherwise.
 
     Samples with fewer than 16 bits are scaled to the full range: 1023 of 10 bits becomes 65535.
+    Pillow makes it 65472 in gray JPEG 2000, and 255 in AVIF. It reads gray PNG and PGM right.
 
     Args:
         path: the file.
         image: the image opened by Pillow, whose size has been checked.
 
     Returns:
-        (H, W, C), C from 2 to 4.
+        (H, W), or (H, W, C) with C from 2 to 4.
 
     Raises:
         ValueError: it cannot be decoded.
     """
     reader = _READERS.get(image.format or "")
-    if reader is None or len(image.getbands()) == 1:
-        return None
-    return reader(path, image)
+    return None if reader is None else reader(path, image)
 
 
 def _png(path: Path, image: Image.Image) -> NDArray[np.uint16] | None:
     with path.open("rb") as file:
         start = file.read(32)
-    if not start.startswith(PNG_START) or start[24] != 16:
+    if not start.startswith(PNG_START) or start[24] != 16 or len(image.getbands()) == 1:
         return None
     from eyeshot.images.sources import png_rows
 
@@ -84,6 +83,8 @@ def _jpeg2000(path: Path, image: Image.Image) -> NDArray[np.uint16] | None:
     at = data.find(b"\xff\x4f\xff\x51")
     if at < 0 or (bits := (data[at + 42] & 0x7F) + 1) <= 8:  # the first component's precision
         return None
+    if data[at + 42] & 0x80 and len(image.getbands()) == 1:
+        return None  # signed gray, whose 0 Pillow puts into the middle
     claim = claimed_size(data)
     if claim is None or claim[:2] != (image.height, image.width):
         raise ValueError("its headers name different sizes")
@@ -121,7 +122,7 @@ def _ppm(path: Path, image: Image.Image) -> NDArray[np.uint16] | None:
 
 
 def _full_range(samples: NDArray[Any], bits: int) -> NDArray[np.uint16]:
-    if samples.dtype != np.uint16 or samples.ndim != 3 or samples.shape[2] > 4:
+    if samples.dtype != np.uint16 or samples.ndim not in (2, 3) or samples.shape[2:] > (4,):
         raise ValueError(f"holds {samples.dtype} samples of shape {samples.shape}")
     return _scaled(samples, 2**bits - 1)
 
