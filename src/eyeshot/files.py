@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import mmap
 import os
 import secrets
 import stat
@@ -266,6 +267,22 @@ def begin_writing_back(handle: int) -> None:
 
 _WRITE = 2
 """SYNC_FILE_RANGE_WRITE of fcntl.h: begin, and do not wait."""
+
+
+def forget(first: int, end: int) -> None:
+    """Let the system take the memory between two addresses, which reads as zeros from then on.
+
+    Only whole pages of it, on Linux; elsewhere nothing happens.
+    """
+    advise = getattr(c_library(), "madvise", None)
+    page = mmap.PAGESIZE
+    first, end = -(-first // page) * page, end // page * page
+    if advise is not None and first < end:
+        advise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), ctypes.c_int(_DROP))
+
+
+_DROP = 4
+"""MADV_DONTNEED of sys/mman.h."""
 
 
 @functools.cache

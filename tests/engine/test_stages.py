@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from eyeshot import files
+from eyeshot.engine import buffers
 from eyeshot.engine.blocks import Blocks, Gathering, block_strip, plain_values, stages_of, values_of
 from eyeshot.engine.executing import execute, gather
 from eyeshot.engine.job import Job
 from eyeshot.errors import Unsupported
 from eyeshot.images import ArraySink
-from tests.engine.law import LIMITS, enliven, job_of, largest_difference, noise, whole
+from tests.engine.law import (
+    LIMITS,
+    by_parts,
+    cut,
+    enliven,
+    job_of,
+    largest_difference,
+    noise,
+    whole,
+)
 from tests.networks import examples
 
 _CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -144,3 +156,31 @@ def test_what_is_no_statistic_is_named() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(2 * 81, 3)).eval()
     with pytest.raises(Unsupported, match="in one call, and no worker has them all"):
         stages_of(job_of(net, noise(2, 9, 9)).graph)
+
+
+@pytest.mark.parametrize("size", [(96, 64), (48, 20, 24)])
+def test_memory_of_rows_that_were_read_is_given_back(
+    size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that is still read is lost, and most of each whole value is returned early."""
+    monkeypatch.setattr(buffers, "_RETURNED", 1)
+    returned: list[int] = []
+
+    def forget(first: int, end: int) -> None:
+        returned.append(end - first)
+        files.forget(first, end)
+
+    monkeypatch.setattr(buffers, "forget", forget)
+    convolution, norm = _CONV[len(size)], _NORM[len(size)]
+    layers = [
+        layer
+        for before in (1, 16, 16)
+        for layer in (convolution(before, 16, 3, padding=1), norm(16), nn.ReLU())
+    ]
+    net, image = nn.Sequential(*layers), noise(1, *size)
+    enliven(net, image[None])
+    parts, _ = by_parts(cut(job_of(net, image), 8))
+    assert largest_difference(parts, whole(net, image)) <= 1e-5
+    one = 16 * math.prod(size) * 4
+    assert sum(returned) >= 2 * one
+    assert max(returned) < one

@@ -16,6 +16,7 @@ import torch
 from eyeshot.axes import AxisMap, Identity, Interval, Window
 from eyeshot.engine.moments import First, Moments, NormMoments, PlaceOfExtreme, in_lines
 from eyeshot.errors import Unsupported
+from eyeshot.files import forget
 from eyeshot.findings.shapes import remedy
 from eyeshot.graph import Family, Graph, Node
 from eyeshot.operators.pooling import pooled
@@ -55,6 +56,7 @@ class LineBuffer:
         self._start = 0  # the place of the first row in the store
         self._borrowed = False  # the store's memory belongs to another value
         self._owned = False  # the store was allocated here and may have free room
+        self._returned = 0  # rows at the start of the store whose memory the system has back
 
     def append(self, value: torch.Tensor, count: int, borrowed: bool = False) -> None:
         """Append ``count`` new rows.
@@ -100,6 +102,8 @@ class LineBuffer:
             return
         self._start += lo - self.rows.lo
         self.rows = Interval(lo, self.rows.hi)
+        if self._all and self._owned and self.rows:
+            self._give_back()
         if self._dim is None:
             if not self.rows:  # nobody reads the value again
                 self._store, self._borrowed = self._empty, False
@@ -127,8 +131,22 @@ class LineBuffer:
                 shape[self._dim] = max(self._all or 2 * (filled + count), size, filled + count)
                 self._store = _rows_together(shape, self._dim, self._store if filled else like)
             self._store.narrow(self._dim, 0, filled).copy_(old)
-            self._start, self._borrowed, self._owned = 0, False, True
+            self._start, self._borrowed, self._owned, self._returned = 0, False, True, 0
         return self._next(count)
+
+    def _give_back(self) -> None:
+        """Return the memory of rows that are no longer needed, of a value that is kept whole.
+
+        So it shrinks while the next such value grows, and there is never memory for two of them.
+        """
+        dim, store = self._dim or 0, self._store
+        row = store.stride(dim) * store.element_size()
+        together = store.stride(dim) * store.shape[dim] == store.numel()
+        if not together or (self._start - self._returned) * row < _RETURNED:
+            return
+        first = store.data_ptr()
+        forget(first + self._returned * row, first + self._start * row)
+        self._returned = self._start
 
     def _next(self, count: int) -> torch.Tensor:
         return self._store.narrow(self._dim or 0, self._start + len(self.rows), count)
@@ -137,6 +155,10 @@ class LineBuffer:
         """Allocate zeros for skipped rows, because other rows follow or a call reads them."""
         shape = list(self._store.shape)
         self._store = _rows_together(shape, self._dim or 0, self._empty).zero_()
+
+
+_RETURNED = 4 << 20
+"""The least bytes that are returned to the system at one time."""
 
 
 def _rows_together(shape: list[int], dim: int, like: torch.Tensor) -> torch.Tensor:
