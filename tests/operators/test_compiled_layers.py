@@ -279,6 +279,38 @@ def test_blocks_are_one_node_where_nobody_reads_between(net: nn.Module, tmp_path
 
 
 @pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("width", [16, 71])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (nn.Conv2d(3, 33, 3, 2, 1), nn.Conv2d(33, 33, 3, 1, 1, groups=33)),
+        (nn.Conv2d(3, 33, (4, 3), (1, 2), (2, 0)), nn.Conv2d(33, 33, 5, 2, 2, groups=33)),
+        (nn.Conv2d(3, 33, 3, 1, 2, dilation=2), nn.Conv2d(33, 33, 3, 2, 0, groups=33)),
+        (nn.Conv2d(3, 33, 2, 2, bias=False), nn.Conv2d(33, 33, 3, 1, 2, groups=33)),
+    ],
+)
+def test_the_first_layer_of_an_image_is_part_of_a_block(
+    first: nn.Module, second: nn.Module, width: int
+) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(first, nn.ReLU6(), second, nn.ReLU(), nn.Conv2d(33, 20, 1)).eval()
+    image = noise(3, 53, width)
+    graph = make_job(net, [open_source(image.numpy())]).graph
+    assert [len(list(layers_of(node))) for node in graph] == [1, 3]
+    assert [node.name for node in without_methods(graph)][1:] == ["1", "3", "4"]
+    with torch.no_grad():
+        truth = net.double()(image[None].double())[0].numpy()
+    net.float()
+    for band in (None, 1, 8, 20):
+        found = eyeshot.run(net, image.numpy(), band=band)
+        assert np.abs(found - truth).max() <= 1e-5 * np.abs(truth).max()
+    part = eyeshot.run(net, image.numpy(), region=[(3, 9), (1, 3)])
+    assert np.array_equal(part, found[:, 3:9, 1:3])
+    light = eyeshot.run(net, np.moveaxis(image.numpy(), 0, 2)[..., :3].copy(), band=7)
+    assert np.array_equal(light, found)
+
+
+@pytest.mark.usefixtures("always")
 def test_what_another_layer_reads_stays_a_node() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:

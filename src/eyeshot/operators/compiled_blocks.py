@@ -12,13 +12,15 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
 
+from eyeshot.axes import AxisMap, Interval
+from eyeshot.axes import Window as WindowMap
 from eyeshot.graph import BlockParams, Edge, Family, Graph, Node
 from eyeshot.operators.call import Tensors
 from eyeshot.operators.compiled_layers import (
@@ -27,21 +29,31 @@ from eyeshot.operators.compiled_layers import (
     POINTWISE,
     Depthwise,
     Pointwise,
+    Window,
     compiled_layer,
     is_pointwise,
+    is_window,
+    load_layer,
     room_for,
     uses_it,
 )
 from eyeshot.operators.convolution_kernels import convolver
 from eyeshot.operators.record import Effort, Operator, Shapes, Work, nothing
-from eyeshot.operators.tile import Box, Computation, Tile, borders
-from eyeshot.operators.winograd_compiled import Fields, MachineCode, function, is_compiled
+from eyeshot.operators.tile import Box, Computation, Tile, borders, cut, widened
+from eyeshot.operators.winograd_compiled import (
+    Fields,
+    MachineCode,
+    function,
+    is_compiled,
+    register_width,
+)
 
 NAME = "compiled_block"
 _MOST_NUMBERS = 1 << 17
 """That a tile keeps in a processor's own cache: half a megabyte."""
 _WIDEST, _MOST_ROWS = 96, 4
 """Columns of a tile, and rows that are computed together."""
+
 _CALL = 24
 """64-bit numbers of a call, at most; a thread copies them, and puts others in their place."""
 
@@ -73,10 +85,10 @@ def _once() -> list[str]:
         "  %filtered = getelementptr float, ptr %mine, i64 %filtered_start",
     ]
     for name in ("expand", "filter", "project"):
+        size = f"i64 {8 * _CALL}, i1 false"
         lines += [
             f"  %my_{name} = alloca [{_CALL} x i64]",
-            f"  call void @llvm.memcpy.p0.p0.i64(ptr %my_{name}, ptr %{name}_call, i64 {8 * _CALL},"
-            " i1 false)",
+            f"  call void @llvm.memcpy.p0.p0.i64(ptr %my_{name}, ptr %{name}_call, {size})",
         ]
     return lines
 
@@ -330,12 +342,14 @@ class Block:
     """A depthwise convolution, a 1×1 convolution after it, and perhaps one before it.
 
     Args:
-        expand: the first, if there is one.
+        expand: the first, if there is one; it may be a convolution of few channels instead.
         filter_: the depthwise one.
         project: the last.
     """
 
-    def __init__(self, expand: Pointwise | None, filter_: Depthwise, project: Pointwise) -> None:
+    def __init__(
+        self, expand: Pointwise | Window | None, filter_: Depthwise, project: Pointwise
+    ) -> None:
         self._expand, self._filter, self._project = expand, filter_, project
         self._code = _machine_code()
         self._shape = _Shape(
@@ -351,12 +365,19 @@ class Block:
         room: torch.Tensor | None,
         added: torch.Tensor | None,
     ) -> torch.Tensor:
-        """(N, O, *size) of (N, C, H, W), the first window of which lies ``corner`` outside."""
+        """(N, O, *size) of (N, C, H, W).
+
+        The first window of the depthwise convolution lies ``corner`` outside of what it reads. For
+        a first layer that is no 1×1 convolution, the value is padded.
+        """
         result = room_for(room, (len(value), self._project.outputs, *size))
-        tiles = self._shape.tiles(value.shape[3], corner[1], size[1])
+        if isinstance(self._expand, Window):
+            source, width = value, self._expand.source(value[0])[4]
+        else:
+            source, width = _channels_last(value), value.shape[3]
+        tiles = self._shape.tiles(width, corner[1], size[1])
         if tiles is None:
-            return self._one_by_one(value, corner, result, added)
-        source = _channels_last(value)
+            return self._one_by_one(source, corner, result, added)
         other = None if added is None else _channels_last(added)
         for i, one in enumerate(source):
             self._run(one, corner, result[i], None if other is None else other[i], tiles)
@@ -371,12 +392,14 @@ class Block:
     ) -> torch.Tensor:
         """A few rows at a time, layer by layer: a map without columns enough for a tile."""
         shape = self._shape
+        if isinstance(self._expand, Window):
+            value = self._expand(value)
         for y, rows in shape.pieces(*result.shape[2:]):
             above = y * shape.stride - corner[0]
             lo = min(max(above, 0), value.shape[2])
             hi = max(lo, min(above + shape.span(rows), value.shape[2]))
             part = value.narrow(2, lo, hi - lo)
-            if self._expand is not None:
+            if isinstance(self._expand, Pointwise):
                 part = self._expand(part, None, None)
             filtered = room_for(None, (len(value), shape.inner, rows, result.shape[3]))
             self._filter.filter(part, (lo - above, corner[1]), filtered)
@@ -398,10 +421,16 @@ class Block:
         inner, wide = filter_.channels, tiles.wide
         size = tiles.expanded + tiles.filtered
         scratch = torch.empty(torch.get_num_threads(), size)
-        filters = filter_.numbers(target=(0, wide * inner, inner, 1, wide))
+        place = (source.data_ptr(), *source.stride()[1:], *source.shape[1:])
+        expands: tuple[int, ...] = ()
+        if isinstance(expand, Pointwise):
+            expands = expand.numbers()
+        elif isinstance(expand, Window):
+            offsets = expand.offsets(source)
+            expands, place = expand.numbers(offsets), expand.source(source)
         templates = (
-            _template(() if expand is None else expand.numbers()),
-            _template(filters),
+            _template(expands),
+            _template(filter_.numbers(target=(0, wide * inner, inner, 1, wide))),
             _template(project.numbers(count=wide, piece=-(-wide // project.tile))),
         )
         other = (0, 0, 0) if added is None else (added.data_ptr(), *added.stride()[1:])
@@ -411,7 +440,7 @@ class Block:
             *(0 if layer is None else layer.code.address(layer.name)
               for layer in (expand, filter_, project)),
             *(ctypes.addressof(one) for one in templates),
-            *(source.data_ptr(), *source.stride()[1:], *source.shape[1:], *corner),
+            *(*place, *corner),
             *(filter_.kernel, filter_.stride, inner, high, wide, across, -(-across // wide)),
             *(tiles.rows, 1 if expand is None else expand.tile, *other),
             *(result.data_ptr(), *result.stride()[1:]),
@@ -425,13 +454,16 @@ def _channels_last(value: torch.Tensor) -> torch.Tensor:
     return value.contiguous(memory_format=torch.channels_last)
 
 
-def with_blocks(graph: Graph) -> Graph:
-    """The graph in which compiled layers that are computed together are one node."""
+def with_blocks(graph: Graph, width: int | None = None) -> Graph:
+    """The graph in which compiled layers that are computed together are one node.
+
+    ``width`` is that of :func:`eyeshot.operators.compiled_layers.with_compiled`.
+    """
     readers = graph.consumers()
     nodes: dict[str, Node] = {}
     for node in graph:
         nodes[node.name] = node
-        most = _layers_to(node, nodes)
+        most = _layers_to(node, nodes, graph.tensors, width)
         fewer = (layers for layers in (most, most[-2:]) if layers)
         layers = next((one for one in fewer if _is_alone(one, graph, readers)), None)
         if layers is not None:
@@ -450,7 +482,9 @@ def _is_alone(layers: list[Node], graph: Graph, readers: Mapping[str, list[Node]
     return read_once and not names & added and names.isdisjoint(graph.outputs)
 
 
-def _layers_to(project: Node, nodes: Mapping[str, Node]) -> list[Node]:
+def _layers_to(
+    project: Node, nodes: Mapping[str, Node], tensors: Tensors, width: int | None
+) -> list[Node]:
     """The layers of a block that ends in a node; none if there is no such block."""
     if not uses_it(project) or not is_pointwise(project) or project.after:
         return []
@@ -458,23 +492,48 @@ def _layers_to(project: Node, nodes: Mapping[str, Node]) -> list[Node]:
     if not uses_it(filter_) or is_pointwise(filter_) or filter_.after:
         return []
     expand = nodes[filter_.edges[0].source]
-    if not uses_it(expand) or not is_pointwise(expand) or expand.params.adds or expand.after:
+    if expand.after:
         return [filter_, project]
-    return [expand, filter_, project]
+    if uses_it(expand):
+        first = is_pointwise(expand) and not expand.params.adds
+    else:
+        first = is_window(expand, tensors, width or register_width()) and _sees(filter_)
+    return [expand, filter_, project] if first else [filter_, project]
+
+
+def _sees(node: Node) -> bool:
+    """Whether each of a convolution's windows reaches inside of its input."""
+    windows = [axis for axis in node.edges[0].axes if isinstance(axis, WindowMap)]
+    return all(max(axis.before, axis.after) < axis.kernel for axis in windows)
 
 
 def _joined(layers: list[Node]) -> Node:
     """One node for the layers of a block, with the name of the last."""
     (first, *_), filter_, project = layers, layers[-2], layers[-1]
-    added = project.edges[1:]
+    axes, added = filter_.edges[0].axes, project.edges[1:]
+    if first is not filter_:
+        pairs = zip(first.edges[0].axes, axes, strict=True)
+        axes = tuple(_one_after_another(inner, outer) for inner, outer in pairs)
     return replace(
         project,
         operator=NAME,
         family=Family.BLOCK,
-        edges=(Edge(first.edges[0].source, filter_.edges[0].axes), *added),
+        edges=(Edge(first.edges[0].source, axes), *added),
         params=BlockParams(layers=tuple(layers), adds=bool(added)),
         weights=tuple(name for layer in layers for name in layer.weights),
         call=None,
+    )
+
+
+def _one_after_another(inner: AxisMap, outer: AxisMap) -> WindowMap:
+    """The window of the inputs that a window of another window's outputs reads."""
+    assert isinstance(inner, WindowMap)
+    assert isinstance(outer, WindowMap)
+    return WindowMap(
+        inner.span + (outer.span - 1) * inner.stride,
+        inner.stride * outer.stride,
+        inner.before + outer.before * inner.stride,
+        inner.after + outer.after * inner.stride,
     )
 
 
@@ -500,20 +559,45 @@ def load_blocks(graph: Graph) -> None:
     """Compile what a graph will call."""
     if uses_blocks(graph) and is_compiled():
         _machine_code()
+        for node in graph:
+            for layer in layers_of(node) if node.family is Family.BLOCK else ():
+                load_layer(layer)
 
 
 def block_on_tile(node: Node, tensors: Tensors) -> Computation:
-    """The layers of a block, of a tile with padding where the depthwise convolution has it."""
+    """The layers of a block, of a tile with padding where a layer has it."""
     compute = _compiled(node, tensors) if is_compiled() else _plain(node, tensors)
+    *first, filter_, _ = _params(node).layers
+    axes = filter_.edges[0].axes
+    windows = first[0].edges[0].axes if first and not is_pointwise(first[0]) else None
 
     def on_tile(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
         tile, added = inputs[0], inputs[1].value if _params(node).adds else None
-        sides = zip(tile.axes, box, tile.extents, strict=True)
-        before = [borders(axis, side, n)[0] for axis, side, n in sides]
-        corner, size = (before[0], before[1]), (len(box[0]), len(box[1]))
-        return compute(tile.value, corner, size, room, added)
+        value, extents = tile.value, tile.extents
+        if windows is not None:
+            extents = tuple(axis.output_size(n) for axis, n in zip(windows, extents, strict=True))
+        sides = list(zip(axes, box, extents, strict=True))
+        if windows is not None:
+            seen = [axis.input_range_inside(side, n) for axis, side, n in sides]
+            value = _padded(tile, windows, seen)
+        top, left = (borders(axis, side, n)[0] for axis, side, n in sides)
+        return compute(value, (top, left), (len(box[0]), len(box[1])), room, added)
 
     return on_tile
+
+
+def _padded(tile: Tile, axes: Sequence[AxisMap], outputs: Sequence[Interval]) -> torch.Tensor:
+    """What windows of some outputs read of a tile, with zeros where they reach outside."""
+    sides = zip(axes, outputs, tile.extents, strict=True)
+    reads = [(axis.input_range(side, n), n) for axis, side, n in sides]
+    inside = tuple(side.within(n) for side, n in reads)
+    value = cut(tile.value, tile.dims, tile.box, inside)
+    amounts = {
+        dim: (own.lo - side.lo, side.hi - own.hi)
+        for dim, (side, _), own in zip(tile.dims, reads, inside, strict=True)
+        if dim is not None
+    }
+    return widened(value, amounts)
 
 
 _Compute = Callable[
@@ -539,7 +623,7 @@ def _compiled(node: Node, tensors: Tensors) -> _Compute:
     expand = first[0] if first else None
     assert isinstance(filter_, Depthwise)
     assert isinstance(project, Pointwise)
-    assert expand is None or isinstance(expand, Pointwise)
+    assert not isinstance(expand, Depthwise)
     return Block(expand, filter_, project)
 
 
@@ -580,11 +664,14 @@ def block_effort(node: Node, shapes: Shapes) -> Effort:
 
 def block_scratch(work: Work) -> int:
     """The tiles of each thread; by torch, the maps in between and a copy with padding."""
+    first, *_ = _params(work.node).layers
     copies = sum(
         nbytes
         for nbytes, source in zip(work.reads, work.sources, strict=False)
         if source.edges and not (source.slides or source.is_convolution)
     )
+    if first.params.groups == 1 and not is_pointwise(first):  # padded, before its windows are read
+        copies += 2 * work.reads[0]
     *_, filter_, project = (layer.params for layer in _params(work.node).layers)
     inner, kernel, stride = filter_.out_channels, filter_.kernel[0], filter_.stride[0]
     if is_compiled():

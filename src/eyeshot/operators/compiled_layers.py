@@ -39,6 +39,8 @@ _GROUPS = 8
 """Of such outputs that a thread takes at a time."""
 _TILES = 16
 """The most tiles of pixels that a thread takes at a time."""
+_MOST_TAPS = 192
+"""Numbers of a window, of a convolution that is computed by products of windows."""
 _KERNELS = ((3, 1), (3, 2), (5, 1), (5, 2))
 """Kernel and stride of the depthwise convolutions that are compiled."""
 
@@ -46,6 +48,7 @@ POINTWISE: Fields = (
     "next", "source", "pixel", "pixels", "channels", "weights", "bias", "outputs", "added",
     "added_pixel", "bounds", "target", "target_pixel", "panels", "tiles", "piece_tiles", "pieces",
 )  # fmt: skip
+WINDOW: Fields = (*POINTWISE, "offsets")
 DEPTHWISE: Fields = (
     "next", "source", "row", "pixel", "height", "width", "top", "left", "channels", "weights",
     "bias", "bounds", "target", "target_row", "target_pixel", "wide", "groups", "all_groups",
@@ -83,8 +86,11 @@ def _bounds(code: Code) -> tuple[str, str]:
     return _vector(code, "%bounds"), _vector(code, code.at("%bounds", "1"))
 
 
-def _pointwise(width: int, vectors: int) -> str:
-    """Products of tiles of pixels with panels of weights: (panel, channel, output) in memory."""
+def _pointwise(width: int, vectors: int, scattered: bool = False) -> str:
+    """Products of tiles of pixels with panels of weights: (panel, channel, output) in memory.
+
+    ``scattered``: a pixel's inputs do not lie one after another, but at offsets from its address.
+    """
     rows, panel = _ROWS[vectors], vectors * width
     kind, bases = f"<{width} x float>", range(0, _ROWS[vectors], _NEAR)
     cells = [(r, v) for r in range(rows) for v in range(vectors)]
@@ -128,12 +134,22 @@ def _pointwise(width: int, vectors: int) -> str:
         "product:",
         "  %k = phi i64 [ 0, %tile_one ], [ %k_next, %product ]",
         "  %w = phi ptr [ %w_start, %tile_one ], [ %w_next, %product ]",
-        *(f"  %x_{r} = phi ptr [ %x_start_{r}, %tile_one ], [ %xn_{r}, %product ]" for r in bases),
+        *(
+            f"  %x_{r} = phi ptr [ %x_start_{r}, %tile_one ], [ %xn_{r}, %product ]"
+            for r in bases
+            if not scattered
+        ),
         *(
             f"  %a_{r}_{v} = phi {kind} [ {begun[v]}, %tile_one ], [ %s_{r}_{v}, %product ]"
             for r, v in cells
         ),
     ]
+    if scattered:
+        lines += [
+            "  %offset_at = getelementptr i64, ptr %offsets, i64 %k",
+            "  %offset = load i64, ptr %offset_at",
+            *(f"  %x_{r} = getelementptr float, ptr %x_start_{r}, i64 %offset" for r in bases),
+        ]
     step = Code(width)
     step._count = 20_000
     weights = [step.load(step.at("%w", str(v * width))) for v in range(vectors)]
@@ -147,7 +163,7 @@ def _pointwise(width: int, vectors: int) -> str:
         *step.lines,
         "  %k_next = add i64 %k, 1",
         f"  %w_next = getelementptr float, ptr %w, i64 {panel}",
-        *(f"  %xn_{r} = getelementptr float, ptr %x_{r}, i64 1" for r in bases),
+        *(f"  %xn_{r} = getelementptr float, ptr %x_{r}, i64 1" for r in bases if not scattered),
         "  %k_more = icmp slt i64 %k_next, %channels",
         "  br i1 %k_more, label %product, label %summed",
         "summed:",
@@ -191,7 +207,8 @@ def _pointwise(width: int, vectors: int) -> str:
         "  %p_more = icmp slt i64 %p_next, %panels",
         "  br i1 %p_more, label %panel_one, label %after",
     ]
-    return function(f"pointwise_{vectors}", POINTWISE, "pieces", 1, (), lines)
+    name, fields = ("window", WINDOW) if scattered else ("pointwise", POINTWISE)
+    return function(f"{name}_{vectors}", fields, "pieces", 1, (), lines)
 
 
 def _depthwise(width: int, kernel: int, stride: int) -> str:
@@ -309,6 +326,13 @@ def _depthwise(width: int, kernel: int, stride: int) -> str:
     return function(f"depthwise_{kernel}_{stride}", DEPTHWISE, "all_groups", _GROUPS, (), lines)
 
 
+_FUNCTIONS: Mapping[str, Callable[..., str]] = {
+    "pointwise": _pointwise,
+    "window": functools.partial(_pointwise, scattered=True),
+    "depthwise": _depthwise,
+}
+
+
 @functools.cache
 def _machine_code(name: str) -> MachineCode:
     """One function, of the name of its kind and its numbers."""
@@ -323,7 +347,7 @@ def _machine_code(name: str) -> MachineCode:
                 "declare i64 @llvm.smax.i64(i64, i64)",
                 "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
                 f"declare {vector} @llvm.fma.v{width}f32({vector}, {vector}, {vector})",
-                _pointwise(width, *numbers) if kind == "pointwise" else _depthwise(width, *numbers),
+                _FUNCTIONS[kind](width, *numbers),
             ]
         )
 
@@ -515,6 +539,80 @@ class Depthwise:
         )
 
 
+class Window:
+    """A convolution of few channels, and its activation: each pixel is a product with its window.
+
+    Args:
+        weight: (O, C, kh, kw).
+        bias: (O,), or None.
+        stride, dilation: along both sides.
+        activation: None, ``relu`` or ``hardtanh``.
+        scalars: the bounds of the latter.
+
+    Attributes:
+        channels: the numbers of a window.
+        outputs: O.
+        tile: pixels of a row that a call computes at least.
+        code, name: the machine code, and its function.
+    """
+
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        stride: Sequence[int],
+        dilation: Sequence[int],
+        activation: str | None,
+        scalars: Sequence[float],
+    ) -> None:
+        taps = weight.detach().flatten(1)[:, :, None, None]
+        self._products = Pointwise(taps, bias, activation, scalars)
+        self.outputs, self.channels = self._products.outputs, self._products.channels
+        self.tile = self._products.tile
+        self.name = self._products.name.replace("pointwise", "window")
+        self.code = _machine_code(self.name)
+        self._kernel, self._stride, self._dilation = weight.shape[1:], stride, dilation
+
+    def __call__(self, value: torch.Tensor) -> torch.Tensor:
+        """(N, O, H', W') of a padded (N, C, H, W), by a copy of each window."""
+        image, *steps = value.stride()
+        shape, steps = self._shape_and_steps(value, steps)
+        seen = value.as_strided((len(value), *shape, *self._kernel), (image, *steps))
+        return self._products(seen.flatten(3).permute(0, 3, 1, 2), None, None)
+
+    def source(self, value: torch.Tensor) -> tuple[int, ...]:
+        """What a block reads of a padded (C, H, W).
+
+        Returns:
+            The address, the distance of its rows and pixels in numbers, their height and width.
+        """
+        shape, steps = self._shape_and_steps(value, value.stride())
+        return value.data_ptr(), *steps[:2], *shape
+
+    def offsets(self, value: torch.Tensor) -> torch.Tensor:
+        """Where the numbers of a window of (C, H, W) lie, from the first one on."""
+        _, (_, _, *steps) = self._shape_and_steps(value, value.stride())
+        ranges = (torch.arange(n) * step for n, step in zip(self._kernel, steps, strict=True))
+        channel, row, pixel = ranges
+        return (channel[:, None, None] + row[:, None] + pixel).flatten()
+
+    def numbers(self, offsets: torch.Tensor) -> tuple[int, ...]:
+        """Those of a call, in the order of ``WINDOW``; without the first."""
+        return (*self._products.numbers(), offsets.data_ptr())
+
+    def _shape_and_steps(
+        self, value: torch.Tensor, steps: Sequence[int]
+    ) -> tuple[list[int], list[int]]:
+        """(H', W'), and the steps in memory of a pixel's row and column, and of its window."""
+        channel, *far = steps
+        spans = [d * (k - 1) + 1 for k, d in zip(self._kernel[1:], self._dilation, strict=True)]
+        sides = zip(value.shape[-2:], spans, self._stride, strict=True)
+        shape = [(n - span) // s + 1 for n, span, s in sides]
+        strides = [step * s for step, s in zip(far, self._stride, strict=True)]
+        taps = [step * d for step, d in zip(far, self._dilation, strict=True)]
+        return shape, [*strides, channel, *taps]
+
+
 METHOD = "compiled"
 LEAST_MULTIPLY_ADDS = 4 << 30
 """Of all such convolutions of a run: with fewer, compiling takes as long as they do."""
@@ -562,7 +660,12 @@ def load_compiled(graph: Graph) -> None:
     """Compile what a graph will call."""
     for node in graph:
         if uses_it(node):
-            _machine_code(_function_of(node))
+            load_layer(node)
+
+
+def load_layer(node: Node) -> None:
+    """Compile what a node will call."""
+    _machine_code(_function_of(node))
 
 
 def is_loaded() -> bool:
@@ -579,7 +682,9 @@ def _function_of(node: Node) -> str:
     params = _params(node)
     if _is_pointwise(params):
         return f"pointwise_{_vectors(params.out_channels)}"
-    return f"depthwise_{params.kernel[0]}_{params.stride[0]}"
+    if _is_depthwise(params):
+        return f"depthwise_{params.kernel[0]}_{params.stride[0]}"
+    return f"window_{_vectors(params.out_channels)}"
 
 
 def is_pointwise(node: Node) -> bool:
@@ -600,20 +705,34 @@ def suits(node: Node, tensors: Mapping[str, torch.Tensor], width: int) -> bool:
         tensors: of the graph.
         width: the float32 numbers of a register.
     """
+    if not _is_plain(node, tensors, width):
+        return False
+    params = _params(node)
+    return _is_pointwise(params) or (_is_depthwise(params) and not params.adds)
+
+
+def is_window(node: Node, tensors: Mapping[str, torch.Tensor], width: int) -> bool:
+    """Whether a node is a convolution that :class:`Window` can compute; as for :func:`suits`."""
+    if not _is_plain(node, tensors, width):
+        return False
+    params = _params(node)
+    numbers = params.in_channels * math.prod(params.kernel)
+    return params.groups == 1 and not params.adds and numbers <= _MOST_TAPS
+
+
+def _is_plain(node: Node, tensors: Mapping[str, torch.Tensor], width: int) -> bool:
+    """Whether a node is a convolution of two axes in float32, with nothing out of the ordinary."""
     params = node.params
     if not isinstance(params, ConvolutionParams) or node.family is not Family.CONVOLUTION:
         return False
-    if node.kind is not Kind.LOCAL or params.method:
+    if node.kind is not Kind.LOCAL or params.method or params.out_channels < width:
         return False
     if None in node.dims or node.edges[0].beside or (params.parts or 1) > 1:
         return False
     if len(params.kernel) != 2 or params.activation not in (None, "relu", "hardtanh"):
         return False
     tensor = tensors[node.weights[0]]
-    if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
-        return False
-    alone = _is_depthwise(params) and not params.adds
-    return params.out_channels >= width and (_is_pointwise(params) or alone)
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32
 
 
 def _is_pointwise(params: ConvolutionParams) -> bool:
@@ -634,14 +753,18 @@ def _multiply_adds(node: Node) -> int:
     return math.prod(node.extents) * params.out_channels * each
 
 
-def compiled_layer(node: Node, tensors: Mapping[str, torch.Tensor]) -> Pointwise | Depthwise:
-    """The machine code of a node that is computed by this file."""
+def compiled_layer(
+    node: Node, tensors: Mapping[str, torch.Tensor]
+) -> Pointwise | Depthwise | Window:
+    """The machine code of a node that is computed by this file, if only in a block."""
     params = _params(node)
     weight, bias = tensors[node.weights[0]], tensors[node.weights[1]] if params.bias else None
     last = params.activation, params.scalars or ()
     if _is_pointwise(params):
         return Pointwise(weight, bias, *last)
-    return Depthwise(weight, bias, params.stride[0], *last)
+    if _is_depthwise(params):
+        return Depthwise(weight, bias, params.stride[0], *last)
+    return Window(weight, bias, params.stride, params.dilation, *last)
 
 
 def compiled_convolver(
@@ -652,4 +775,5 @@ def compiled_convolver(
     layer = compiled_layer(node, tensors)
     if isinstance(layer, Pointwise):
         return lambda values, room, added: layer(values[0][0], room, added)
+    assert isinstance(layer, Depthwise)
     return lambda values, room, added: layer(*values[0], room)

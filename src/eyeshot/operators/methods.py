@@ -18,7 +18,7 @@ def with_methods(graph: Graph, width: int | None = None) -> Graph:
     compiled = None if width is None else width > 0
     graph = compiled_signals.with_signals(graph, width)
     graph = compiled_layers.with_compiled(winograd.with_winograd(graph, compiled), width)
-    return with_blocks(graph)
+    return with_blocks(graph, width)
 
 
 def without_methods(graph: Graph) -> Graph:

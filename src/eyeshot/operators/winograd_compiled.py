@@ -33,7 +33,7 @@ Fields = tuple[str, ...]
 _ADDRESSES = frozenset(
     (
         *("source", "target", "zeros", "trash", "scale", "flag", "weights", "bias", "added"),
-        *("bounds", "scratch", "expand", "filter", "project"),
+        *("bounds", "scratch", "expand", "filter", "project", "offsets"),
         *("expand_call", "filter_call", "project_call"),
     )
 )
