@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from eyeshot.runs import load
-from eyeshot.training import train
+from eyeshot.training import Settings, train
 
 from .blobs import blobs
 
@@ -19,12 +19,20 @@ COMMAND = """
 import sys
 from eyeshot.training import train
 from training.blobs import blobs
-train(blobs(), out=sys.argv[1], epochs=1, batch_size=24, device="cpu", devices=2)
+train(blobs(), out=sys.argv[1], epochs=1, batch_size=24, device="cpu", devices=2,
+      precision="32-true")
 """
 
 
 def test_two_processes_are_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(blobs(), out=tmp_path / "1", epochs=1, batch_size=24, device="cpu", devices=1)
+    plain: Settings = {
+        "epochs": 1,
+        "batch_size": 24,
+        "device": "cpu",
+        "devices": 1,
+        "precision": "32-true",
+    }
+    train(blobs(), out=tmp_path / "1", **plain)
     assert capsys.readouterr().err.count("epoch 1/1") == 1
     script = tmp_path / "script.py"
     script.write_text(COMMAND)

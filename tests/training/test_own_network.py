@@ -15,7 +15,7 @@ from torch.nn import functional
 import eyeshot
 from eyeshot.errors import BadValue, EyeshotError
 from eyeshot.runs import METRICS, PROGRAM, WEIGHTS, Run, RunConfig
-from eyeshot.training import Silence, train
+from eyeshot.training import Settings, Silence, train
 from eyeshot.training.checkpoint import Position
 from tests.engine.runner import fork, listen, run_folder
 
@@ -233,8 +233,9 @@ def _ends(kind: str, end: nn.Module, cells: Path, out: Path, *, late: bool = Fal
     flat = nn.Sequential(nn.Conv2d(1, 2, 3), *pool)
     net = Ends(flat if kind == "classify" else Own(), end, late=late)
     if kind == "segment":
-        return segment(cells, out, net, epochs=1, steps=1)
-    return train(blobs(), net=net, out=out, epochs=1, batch_size=20, progress=False)
+        return segment(cells, out, net, epochs=1, steps=1, precision="32-true")
+    settings: Settings = {"epochs": 1, "batch_size": 20, "precision": "32-true"}
+    return train(blobs(), net=net, out=out, progress=False, **settings)
 
 
 @pytest.fixture(scope="module")

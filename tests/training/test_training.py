@@ -31,6 +31,7 @@ PLAIN: Settings = {
     "learning_rate": 0.01,
     "label_smoothing": 0.1,
     "shift": 0,
+    "precision": "32-true",
 }
 
 

@@ -49,8 +49,8 @@ Devices = Annotated[int, typer.Option(help="Number of devices.")]
 Precision = Annotated[
     str,
     typer.Option(
-        help="auto, 32-true or bf16-mixed; auto is bf16-mixed for masks and pictures if the "
-        "processor has matrix units for bfloat16."
+        help="auto, 32-true or bf16-mixed; auto is bf16-mixed if the processor has units for "
+        "bfloat16 and the network can learn in it."
     ),
 ]
 Out = Annotated[

@@ -13,14 +13,17 @@ from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from eyeshot.data import SOURCES, Data
+from eyeshot.data.pairs import Pairs
 from eyeshot.data.pairs.layout import Layout
 from eyeshot.engine.memory import freed_memory_kept
 from eyeshot.errors import BadValue
 from eyeshot.runs import CONFIG, LAST, PROGRAM, Recipe, Run, RunConfig, load
+from eyeshot.runs.inputs import geometry_of_named
 from eyeshot.training import checkpoint
 from eyeshot.training.behavior import check_behavior
 from eyeshot.training.checkpoint import Position, hold, prepare
 from eyeshot.training.configuration import Request, choose_folder
+from eyeshot.training.cropping import make_sampler
 from eyeshot.training.folds import (
     check_folds,
     check_start,
@@ -33,14 +36,13 @@ from eyeshot.training.loop import Stopped, Training, make_fabric, torch_state_re
 from eyeshot.training.optimization import Average, make_optimizer
 from eyeshot.training.options import ask, settle
 from eyeshot.training.own_network import OwnNet, bring_weights, freeze, note_shares
+from eyeshot.training.precision import settle_precision
 from eyeshot.training.progress import Progress, Silence, TerminalProgress, tell
 from eyeshot.training.recipes import Settings
 from eyeshot.training.tasks import Task, build_learner, make_task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-    from eyeshot.data.pairs import Pairs
 
 __all__ = [
     "OwnNet",
@@ -195,6 +197,12 @@ def _train_one(
         note = note_shares(own) if config.task in ("classify", "segment") else None
         if note is not None:
             progress.say(note)
+    sizes = [config.size]
+    if isinstance(data, Pairs):
+        geometry = own.geometry if own else geometry_of_named(config)
+        sizes = list(make_sampler(data, config.size, geometry, config.recipe.seed).sizes)
+    asked_precision = asked.settings.get("precision")
+    config = settle_precision(config, own, asked_precision, sizes, progress.say)
     place = choose_folder(config) if out is None else out
     _check_place(place, config, asked.source, start, force)
     with torch_state_restored(), freed_memory_kept():

@@ -47,9 +47,9 @@ def check_behavior(own: OwnNet) -> Iterator[str]:
 def _check_answers(own: OwnNet, noise: Tensor) -> None:
     net = own.build().eval()
     with torch.no_grad():
-        first = _ask(own, net, noise)
-        again = _ask(own, net, noise, seed=1)
-        alone = _ask(own, net, noise[:1])
+        first = ask_once(own, net, noise)
+        again = ask_once(own, net, noise, seed=1)
+        alone = ask_once(own, net, noise[:1])
     if _differ(first, again, _REPEATED):
         raise BadValue(
             f"{own.name} in eval mode gives another answer when it sees the same pictures again",
@@ -70,7 +70,7 @@ def _check_learning(own: OwnNet, noise: Tensor) -> Iterator[str]:
     without = _without_gradient(net)
     net.load_state_dict(at_first)
     with torch.no_grad():
-        if _differ(answer, _ask(own, net, noise), _REPEATED):
+        if _differ(answer, ask_once(own, net, noise), _REPEATED):
             raise BadValue(
                 f"{own.name} keeps something from one training step to the next that is not in "
                 "its state_dict, so it could not be resumed",
@@ -91,7 +91,7 @@ def _check_learning(own: OwnNet, noise: Tensor) -> Iterator[str]:
 
 def _learn(own: OwnNet, net: nn.Module, noise: Tensor, seed: int = 0) -> Tensor:
     """The answer to ``noise``, after the gradient of its weighted sum was added to ``net``."""
-    answer = _ask(own, net, noise, seed)
+    answer = ask_once(own, net, noise, seed)
     if not answer.requires_grad:
         raise BadValue(
             f"no gradient reaches the weights of {own.name}",
@@ -112,7 +112,7 @@ def _without_gradient(net: nn.Module) -> list[str]:
     return [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None]
 
 
-def _ask(own: OwnNet, net: nn.Module, inputs: Tensor, seed: int = 0) -> Tensor:
+def ask_once(own: OwnNet, net: nn.Module, inputs: Tensor, seed: int = 0) -> Tensor:
     """The answer to a copy of ``inputs``, with the global generators in a known state."""
     modes = [layer.training for layer in net.modules()]
     seed_everything(_CPU, (seed,))

@@ -22,8 +22,9 @@ from eyeshot.errors import BadValue, UnknownName
 from eyeshot.runs import Recipe, RunConfig, build_net, fingerprint
 from eyeshot.runs.inputs import geometry_of_model
 from eyeshot.training.cropping import check_batches, choose_crop, make_sampler
-from eyeshot.training.loop import choose_device, choose_precision
+from eyeshot.training.loop import choose_device
 from eyeshot.training.own_network import OwnNet, check_fit, check_map
+from eyeshot.training.precision import choose_precision
 from eyeshot.training.recipes import (
     Settings,
     choose_crop_recipe,

@@ -337,7 +337,6 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
 
 def choose_device(name: str) -> str:
@@ -359,29 +358,6 @@ def choose_device(name: str) -> str:
     if not there[name]:
         raise BadValue(f"device is {name!r}, and there is none here", cure="use auto or cpu")
     return name
-
-
-def choose_precision(name: str, task: str, device: str) -> str:
-    """The precision that "auto" means for a task on a device; any other name unchanged.
-
-    A network whose output is a picture spends all its time in convolutions. If the processor
-    multiplies matrices of bfloat16 (AMX on x86), they take a fraction of the time. Sums, weights
-    and all evaluation stay in float32. Classifiers of small pictures gain nothing.
-
-    Raises:
-        UnknownName: no such precision.
-    """
-    if name not in PRECISIONS:
-        raise UnknownName("precision", name, PRECISIONS)
-    if name != "auto":
-        return name
-    if task == "classify" or device not in ("cpu", "cuda"):
-        return "32-true"
-    if device == "cuda":
-        has_units = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has_units = bool(torch.cpu.get_capabilities().get("amx_bf16", False))
-    return "bf16-mixed" if has_units else "32-true"
 
 
 def make_fabric(recipe: Recipe) -> Fabric:

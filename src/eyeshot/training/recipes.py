@@ -269,6 +269,7 @@ def choose_class_weights(
 
 def _default(model: str, examples: int) -> Recipe:
     recipe = _quick(examples) if model == "digit_cnn" else _thorough(examples)
+    recipe = replace(recipe, precision="auto")
     if model not in nets.NAMES:  # somebody's own: steps that most networks bear, and plain pictures
         recipe = replace(recipe, learning_rate=2e-3, shift=0, label_smoothing=0.0)
     few = max(_SMALLEST_BATCH, examples // _BATCHES_A_PASS)
