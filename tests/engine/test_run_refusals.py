@@ -164,7 +164,8 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any
     "a volume": (runner.network, (1, 4, 32, 24), {}, "axes"),
     "a line": (runner.network, (32,), {}, "axes"),
     "a region outside": (runner.network, (1, 32, 24), {"region": ((0, 33), (0, 24))}, "0:33"),
-    "an empty region": (runner.network, (1, 32, 24), {"region": ((5, 5), (0, 24))}, "5:5"),
+    "an empty region": (runner.network, (1, 32, 24), {"region": ((5, 5), (0, 24))}, "5:5 is empty"),
+    "a region backwards": (runner.network, (1, 32, 24), {"region": ((9, 5), (0, 24))}, "9:5"),
     "a region of one axis": (runner.network, (1, 32, 24), {"region": ((0, 3),)}, "axes"),
     "a form unheard of": (
         runner.network,

@@ -403,5 +403,8 @@ def test_where_scratch_files_go(tmp_path: Path) -> None:
     asked = scratch_space(f"{tmp_path}:2GB", None)
     assert (asked.folder, asked.limit) == (tmp_path, parse_bytes("2GB"))
     assert scratch_space("none", None).room == 0
+    for size in ("1e400MB", "nan", "infGB", "0.1"):
+        with pytest.raises(BadValue, match=f"memory '{size}'; give a size"):
+            parse_bytes(size)
     with pytest.raises(BadValue, match="no such folder; name one that exists"):
         scratch_space(tmp_path / "nowhere", None)

@@ -20,6 +20,33 @@ def test_a_file_of_rows(tmp_path: Path) -> None:
     assert resolve(path).name == "kernel.txt"
 
 
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("1 2 1 / 0 0 0 / -1 -2 -1", [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]),
+        ("1/4, .5\t1/4", [[0.25, 0.5, 0.25]]),
+        ("-1 / 1e1", [[-1], [10]]),
+    ],
+)
+def test_rows_as_text(text: str, rows: list[list[float]]) -> None:
+    (kernel,) = resolve(text).kernels
+    assert kernel.tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("1 2 / 3", "'1 2 / 3', row 2: 1 weights where the first row has 2"),
+        ("1 1/0", "'1/0' is not a number"),
+        ("1 1e999", "'1e999' is not finite"),
+        ("1/2", "1/2: no such file"),  # one word is no row
+    ],
+)
+def test_rows_that_are_refused(text: str, fact: str) -> None:
+    with pytest.raises(BadFile, match=fact):
+        resolve(text)
+
+
 def test_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "kernel.csv"
     path.write_bytes(b"\xef\xbb\xbf1,2\r\n3,4\r\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ LOSSLESS = [
 def picture(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> NDArray[Any]:
     noise = np.random.default_rng(seed).random(shape)
     return (noise * (1 if dtype == np.float32 else np.iinfo(dtype).max)).astype(dtype)
+
+
+@pytest.mark.parametrize("opens", [images.read, images.open_source])
+def test_a_pipe_is_refused_without_waiting(tmp_path: Path, opens: Any) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(BadFile, match=r"a\.png: is a pipe or a device; save the image"):
+        opens(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(("suffix", "shape", "dtype"), LOSSLESS)

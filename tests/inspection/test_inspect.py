@@ -177,7 +177,7 @@ def test_a_shape_mistake_is_a_finding_and_the_table_is_still_shown() -> None:
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ((3, 224), "2 numbers; this network takes channels x height x width"),
+        ((3, 224), "2 numbers; this network takes channels x height x width, such as 3x224x224"),
         ((3, 1, 8, 8), "4 numbers"),
         ((3, 0, 224), "3x0x224; give positive numbers"),
         ((3, 10**9, 8), "3x1000000000x8; use at most 10,000,000 along an axis"),

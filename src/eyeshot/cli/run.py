@@ -533,6 +533,8 @@ eyeshot filter photo.jpg --kernel my_kernel.txt --range rescale -o out.png
 
 eyeshot filter scan.tif --kernel laplacian --range keep -o signed.tif
 
+eyeshot filter photo.jpg --kernel "1 2 1 / 0 0 0 / -1 -2 -1" --range rescale -o out.png
+
 A kernel file has one row of numbers per line, such as  1/9 1/9 1/9 ; # starts a comment.
 """
 
@@ -566,7 +568,7 @@ def filter_picture(
     image: Annotated[Path, typer.Argument(help="The picture: PNG, JPEG, TIFF, NPY.")],
     kernel: Annotated[
         str,
-        typer.Option("--kernel", "-k", metavar="NAME[:SIZE]|FILE", help="See --list."),
+        typer.Option("--kernel", "-k", metavar="NAME[:SIZE]|FILE|ROWS", help="See --list."),
     ],
     out: Annotated[
         Path,

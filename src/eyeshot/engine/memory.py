@@ -200,7 +200,7 @@ def parse_bytes(text: int | str | None) -> int | None:
     unit = text.strip()[len(number) :].strip().lower()
     try:
         size = int(float(number) * units[unit])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         raise BadValue(f"memory {text!r}", cure="give a size, such as 2GB or 512MB") from None
     if size < 1:
         raise BadValue(f"memory {text!r}", cure="give a size above zero")

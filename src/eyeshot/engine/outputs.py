@@ -257,7 +257,11 @@ def region_of(graph: Graph, name: str, asked: Sequence[tuple[int, int]] | None) 
         raise BadValue(f"a region of {len(asked)} axes", cure=f"give {len(axes)}")
     for axis, (lo, hi) in zip(axes, asked, strict=True):
         box[axis], n = Interval(lo, hi), node.extents[axis]
-        if not box[axis] or lo < 0 or hi > n:
+        if hi <= lo:
+            raise BadValue(
+                f"region {lo}:{hi} is empty", cure="give the first, then one past the last"
+            )
+        if lo < 0 or hi > n:
             raise BadValue(f"region {lo}:{hi} of an output of {n}", cure="stay inside it")
     return tuple(box)
 

@@ -528,7 +528,9 @@ def _no_matrix(text: str, fact: str) -> BadValue:
 
 
 def _checked(rows: list[list[float]], text: str) -> Matrix:
-    if len({len(row) for row in rows}) != 1 or not rows[0]:
+    if not any(rows):
+        raise _no_matrix(text, "holds no numbers")
+    if len({len(row) for row in rows}) != 1:
         raise BadValue(
             f"the matrix {text!r} has rows of {', '.join(str(len(row)) for row in rows)} numbers",
             cure="give every row as many",

@@ -309,9 +309,11 @@ KernelSource = str | os.PathLike[str] | ArrayLike | KernelSet
 
 
 def resolve(source: KernelSource) -> KernelSet:
-    """The kernels of a name (``"sobel"``, ``"mean:5"``), a text file, or a (kh, kw) array.
+    """The kernels of a name (``"sobel"``, ``"mean:5"``), a text file, rows, or a (kh, kw) array.
 
-    A string is a file if it looks like a path (it contains a folder, or a suffix such as ``.txt``).
+    A string is rows if it has several numbers, with `` / `` between two rows
+    (``"1 2 1 / 0 0 0 / -1 -2 -1"``), and a file if it looks like a path (it contains a folder, or a
+    suffix such as ``.txt``).
 
     Raises:
         UnknownName: no kernel has that name.
@@ -323,6 +325,8 @@ def resolve(source: KernelSource) -> KernelSet:
     if isinstance(source, os.PathLike):
         return KernelSet(Path(source).name, (read_kernel(Path(source)),))
     if isinstance(source, str):
+        if re.fullmatch(_ROWS, source):
+            return KernelSet("kernel", (_table(re.split(r"\s/\s", source), repr(source), "row"),))
         if _looks_like_path(source):
             return KernelSet(Path(source).name, (read_kernel(Path(source)),))
         return KernelSet(source, build(*_split_size(source)))
@@ -360,16 +364,25 @@ def read_kernel(path: Path) -> Weights:
     Raises:
         BadFile: missing, not text, not a table of finite numbers.
     """
+    return _table(_read_text(path).splitlines(), str(path), "line")
+
+
+_ROWS = r"[-+.,/\de\s]*[\d.][\s,]+[-+.\d/][-+.,/\de\s]*"
+"""Two numbers at least, and nothing but numbers."""
+
+
+def _table(lines: Sequence[str], where: str, one: str) -> Weights:
+    """The weights in lines of text; messages name a line by ``where`` and ``one``."""
     rows = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         words = line.partition("#")[0].replace(",", " ").split()
         if words:
-            rows.append([_number(word, f"{path}, line {number}") for word in words])
+            rows.append([_number(word, f"{where}, {one} {number}") for word in words])
             if len(rows[-1]) != len(rows[0]):
-                fact = f"{path}, line {number}: {len(rows[-1])} weights where the first row has "
+                fact = f"{where}, {one} {number}: {len(rows[-1])} weights where the first row has "
                 raise BadFile(fact + str(len(rows[0])), cure="give each row as many weights")
     if not rows:
-        raise BadFile(f"{path}: holds no weights", cure="write one row of numbers a line")
+        raise BadFile(f"{where}: holds no weights", cure="write one row of numbers a line")
     return freeze(rows)
 
 

@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from eyeshot.errors import BadFile
 from eyeshot.extras import is_installed, not_installed
+from eyeshot.files import explain_os_error
 
 WHOLE_LIMIT = 2 * 2**30
 """Largest picture in bytes that is decoded whole; larger pictures are read by windows."""
@@ -31,6 +32,24 @@ WHOLE_LIMIT = 2 * 2**30
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NPY_START = b"\x93NUMPY"
 PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+def first_bytes(path: Path) -> bytes:
+    """The first 32 bytes of a file of samples, by which its format is known.
+
+    Raises:
+        BadFile: the file is missing, empty, or no file: opening a pipe would wait for a writer.
+    """
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise BadFile(f"{path}: is a pipe or a device", cure="save the image to a file first")
+        with path.open("rb") as file:
+            start = file.read(32)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    if not start:
+        raise BadFile(f"{path}: the file is empty", cure="copy or export the image again")
+    return start
 
 
 def check_size(path: Path, shape: tuple[int, ...], itemsize: int) -> None:

@@ -31,7 +31,7 @@ from PIL import ExifTags, Image
 from eyeshot.array_likes import not_turned, samples_of
 from eyeshot.errors import BadFile, BadValue, UnknownName
 from eyeshot.extras import extra
-from eyeshot.files import explain_os_error, write_aside
+from eyeshot.files import write_aside
 from eyeshot.images import layouts
 from eyeshot.images.layouts import Index
 from eyeshot.images.limits import (
@@ -41,6 +41,7 @@ from eyeshot.images.limits import (
     check_size,
     claimed_size,
     damage_named,
+    first_bytes,
 )
 from eyeshot.images.sources.source import Selection, select
 
@@ -335,13 +336,7 @@ def read_picture(
         BadValue: as :func:`read`.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            start = file.read(32)
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    if not start:
-        raise BadFile(f"{path}: the file is empty", cure="copy or export the picture again")
+    start = first_bytes(path)
     if start.startswith(TIFF_STARTS):
         selection = replace(select(series, 0, index, None, 2), offered=offered)
         return _read_tiff(path, selection)

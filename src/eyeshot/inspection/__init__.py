@@ -553,9 +553,9 @@ _EXAMPLE = {1: (1, "16000"), 2: (3, "224x224"), 3: (1, "32x64x64")}
 """Usual channels and sides, by the number of axes."""
 
 
-def example_size(net: nn.Module) -> str:
+def example_size(net: nn.Module, axes: int | None = None) -> str:
     """A size to name in an error, such as ``1x224x224``, with the channels of the first layer."""
-    usual, sides = _EXAMPLE.get(axes_by_layers(net) or 2, _EXAMPLE[2])
+    usual, sides = _EXAMPLE.get(axes or axes_by_layers(net) or 2, _EXAMPLE[2])
     channels = next(iter(channels_to_try(net)), usual)
     return f"{channels}x{sides}"
 
@@ -612,7 +612,7 @@ def _check_ranks(net: nn.Module, sizes: tuple[tuple[int, ...], ...]) -> None:
             cure = tr(
                 "this network takes {axes}, such as {example}",
                 axes=tr(_AXES[axes]),
-                example=_EXAMPLE[axes],
+                example=example_size(net, axes),
             )
             fact = ntr(
                 "size {size} has {n} number", "size {size} has {n} numbers", len(each), size=written

@@ -10,10 +10,8 @@ import re
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from eyeshot.errors import BadFile
-from eyeshot.files import explain_os_error
 from eyeshot.images.layouts import Index
-from eyeshot.images.limits import NPY_START, PNG_START, TIFF_STARTS
+from eyeshot.images.limits import NPY_START, PNG_START, TIFF_STARTS, first_bytes
 from eyeshot.images.sources.arrays import open_array
 from eyeshot.images.sources.nifti import is_nifti, open_nifti
 from eyeshot.images.sources.source import Selection, Source, select
@@ -78,13 +76,7 @@ def _opened(path: Path | str, selection: Selection) -> Source:
         from eyeshot.images.sources.zarr_chunks import open_zarr
 
         return open_zarr(path, selection)
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    if not start:
-        raise BadFile(f"{path}: the file is empty", cure="copy or export the image again")
+    start = first_bytes(path)
     if is_nifti(path):
         return open_nifti(path, selection)
     if start.startswith(TIFF_STARTS):
