@@ -65,11 +65,11 @@ def test_a_stack_is_resumed_at_the_slice_that_is_missing(
     source = tmp_path / "in.npy"
     done: list[int] = []
 
-    def interrupted(*arguments: Any) -> RunReport:
+    def interrupted(*arguments: Any, **options: Any) -> RunReport:
         if len(done) == 3:
             raise RuntimeError("the machine stops")
         done.append(1)
-        return execute(*arguments)
+        return execute(*arguments, **options)
 
     monkeypatch.setattr(executing, "execute", interrupted)
     with pytest.raises(RuntimeError, match="the machine stops"):

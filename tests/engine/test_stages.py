@@ -184,3 +184,20 @@ def test_memory_of_rows_that_were_read_is_given_back(
     one = 16 * math.prod(size) * 4
     assert sum(returned) >= 2 * one
     assert max(returned) < one
+
+
+def test_what_a_layer_prepared_is_freed_when_it_is_done() -> None:
+    """The same job runs again, with the same numbers: what it needs is made again."""
+    norm, image = nn.InstanceNorm2d(32), noise(1, 70, 64)
+    convolutions = [nn.Conv2d(before, 32, 3, padding=1) for before in (1, 32, 32)]
+    net = nn.Sequential(convolutions[0], norm, convolutions[1], norm, nn.ReLU(), convolutions[2])
+    enliven(net, image[None])
+    job = job_of(net, image)
+    first, _ = by_parts(job)
+    assert not job.prepared.names
+    again, _ = by_parts(job)
+    assert largest_difference(first, again) == 0
+    assert largest_difference(first, whole(net, image)) <= 1e-5
+    plain = job_of(nn.Sequential(*convolutions).eval(), image)
+    by_parts(plain)
+    assert len(plain.prepared.names) == 3

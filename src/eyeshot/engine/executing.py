@@ -92,8 +92,12 @@ def execute(
     sinks: Mapping[str, Sink],
     progress: Progress | None = None,
     extremes: Extremes | None = None,
+    *,
+    again: bool = False,
 ) -> RunReport:
     """Carry out a job. ``extremes`` records the range of samples and scores.
+
+    With ``again``, the job is soon carried out again, and keeps what it prepared.
 
     Output rows that the sinks already have (from an unfinished run) are not computed again. Of the
     inner layers, those rows are computed again that the calls of the uninterrupted run would read.
@@ -105,6 +109,8 @@ def execute(
     ):
         state = _State(job, sinks, progress, extremes or Extremes(job), writer)
         state.allocation = allocation
+        # Between global statistics, layers that are done lie beside whole maps.
+        state.once = not again and job.plan.stages > 1 and len(job.plan.strips) == 1
         for strip in job.plan.strips:
             with ScratchFiles(job.scratch, job.plan.spilled) as files:
                 if job.skipping is None:
@@ -143,6 +149,7 @@ class _State:
         self._started = time.perf_counter()
         self.rows, self.positions, self.multiply_adds = 0, 0, 0
         self.allocation = Allocation(None, 0, 0)
+        self.once = False
         self._all_rows = sum(
             len(box[0]) for strip in job.plan.strips for box in strip.regions.values()
         )
@@ -217,6 +224,7 @@ class _Pass:
             scratch=self._scratch,
             watch=self._state.allocation.watch,
             prepared=self._state.job.prepared,
+            once=self._state.once,
         )
         for rows in pushes(graph, boxes, band):
             worked = self._push(rows, stream, first)
@@ -637,7 +645,7 @@ def execute_slices(
             if progress is not None:
                 progress(_added(before, report, place, len(slices)))
 
-        report = execute(one, parts, tell)
+        report = execute(one, parts, tell, again=True)
         for out, sink in sinks.items():
             if sink.durable_rows() <= place:
                 sink.write(place, parts[out].finish()[:, None])

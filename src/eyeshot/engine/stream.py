@@ -47,6 +47,7 @@ class Stream:
         scratch: files for the nodes whose rows are on disk.
         watch: called each time that every node has computed its ready rows, a band at most.
         prepared: the computations of other passes over the graph, and afterwards of this one.
+        once: no pass follows soon, so what a node prepared is freed when it has computed all rows.
 
     Raises:
         Unsupported: a node cannot be run by parts; it is named.
@@ -66,8 +67,10 @@ class Stream:
         scratch: ScratchFiles | None = None,
         watch: Callable[[], None] | None = None,
         prepared: Prepared | None = None,
+        once: bool = False,
     ) -> None:
         self.multiply_adds = 0
+        self._once = once
         self._first = first or {}
         self._across: dict[tuple[str, int], Region] = {}  # the ranges read along other axes
         self._graph = graph
@@ -235,6 +238,9 @@ class Stream:
             raise Failure(fact, cure="please report this network")
         self._buffers[progress.node.name].append(value, count, borrowed)
         self._schedule.advance(progress, count)
+        if self._once and progress.done >= progress.end:
+            self._operators.pop(progress.node.name, None)
+            self._prepared.forget(progress.node, self._graph.tensors)
         return value
 
     def _tile(self, edge: Edge, box: Region, place: tuple[str, int]) -> Tile:

@@ -24,6 +24,7 @@ from eyeshot.operators import (
     resizing,
     shuffling,
     slicing,
+    winograd,
 )
 from eyeshot.operators.call import Tensors, called_on_tile, called_whole
 from eyeshot.operators.custom import Positions, custom_operator
@@ -175,6 +176,11 @@ class Prepared:
     def __init__(self) -> None:
         self._made: dict[str, tuple[Node, Tensors, Computation]] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """The nodes whose computations are kept."""
+        return list(self._made)
+
     def computation(self, node: Node, tensors: Tensors) -> Computation:
         """As :func:`prepare`."""
         last = self._made.get(node.name)
@@ -183,6 +189,11 @@ class Prepared:
         compute = prepare(node, tensors)
         self._made[node.name] = (node, tensors, compute)
         return compute
+
+    def forget(self, node: Node, tensors: Tensors) -> None:
+        """Free what a node's computation keeps: its weights, laid out and transformed."""
+        self._made.pop(node.name, None)
+        winograd.forget(node, tensors)
 
 
 def effort(graph: Graph, node: Node) -> Effort:

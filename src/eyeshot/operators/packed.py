@@ -51,6 +51,11 @@ class PackedWeight:
             self._layouts[self._names[key]] = made
             return made
 
+    def forget(self) -> None:
+        """Free all layouts; they are made again when they are needed."""
+        with self._lock:
+            self._layouts.clear()
+
     def _reordered(self, weight: torch.Tensor, key: tuple[int, ...]) -> torch.Tensor:
         reorder: Any = torch.ops.mkldnn._reorder_convolution_weight
         stride, dilation, groups = self._options

@@ -24,7 +24,7 @@ import itertools
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -472,6 +472,10 @@ class _Kernel:
         options = ([1, 1], [1, 1], PRODUCTS)
         self._packed = PackedWeight(lambda: transformed_weights(own), shape, options)
 
+    def forget(self) -> None:
+        """Free them; they are transformed again when they are needed."""
+        self._packed.forget()
+
     def laid_out(self, blocks: int) -> torch.Tensor:
         """For an image of 1 × ``blocks`` pixels."""
         return self._packed.laid_out((1, PRODUCTS * self._channels, 1, blocks), [0, 0])
@@ -492,6 +496,15 @@ def _keep(weights: Sequence[torch.Tensor]) -> None:
     _KERNELS[key] = _Kernel(weights)
     for weight in weights:
         weakref.finalize(weight, _KERNELS.pop, key, None)
+
+
+def forget(node: Node, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Free what a node's transformed weights take, until it is computed again."""
+    if is_winograd(node):
+        own = [tensors[name] for name in node.weights[: node.params.parts or 1]]
+        kernel = _KERNELS.get(_key(own))
+        if kernel is not None:
+            kernel.forget()
 
 
 def transformed_weights(weights: Sequence[torch.Tensor]) -> torch.Tensor:
