@@ -53,6 +53,7 @@ def same(found: Tensor, truth: Tensor) -> bool:
     )
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("adds", [False, True])
 @pytest.mark.parametrize(("activation", "scalars"), ACTIVATIONS)
 @pytest.mark.parametrize(
@@ -60,6 +61,7 @@ def same(found: Tensor, truth: Tensor) -> bool:
     [
         (1, 16, (1, 1)), (3, 17, (1, 7)), (40, 24, (3, 5)), (7, 33, (5, 37)), (96, 48, (9, 8)),
         (24, 144, (13, 11)), (144, 31, (6, 19)),
+        (40, 96, (5, 47)),
     ],
 )  # fmt: skip
 def test_every_pixel_is_a_product(
@@ -69,14 +71,15 @@ def test_every_pixel_is_a_product(
     activation: str | None,
     scalars: tuple[float, ...],
     adds: bool,
+    stride: int,
 ) -> None:
     value, bias = drawn(1, channels, *size), torch.randn(outputs)
     weight = torch.randn(outputs, channels, 1, 1) / math.sqrt(channels)
-    added = drawn(1, outputs, *size) if adds else None
-    truth = F.conv2d(value.double(), weight.double(), bias.double())
+    truth = F.conv2d(value.double(), weight.double(), bias.double(), stride)
+    added = drawn(*truth.shape) if adds else None
     truth = activated(truth if added is None else truth + added, activation, scalars)
     room = torch.full(truth.shape, math.nan).contiguous(memory_format=LAST)
-    convolve = Pointwise(weight, bias, activation, scalars)
+    convolve = Pointwise(weight, bias, activation, scalars, stride)
     found = convolve(value, room, added)
     assert found.data_ptr() == room.data_ptr()
     assert same(found, truth)

@@ -26,14 +26,17 @@ from eyeshot.operators.call import Tensors
 from eyeshot.operators.compiled_layers import (
     ACROSS,
     DEPTHWISE,
+    NOWHERE,
     POINTWISE,
     Depthwise,
     Pointwise,
     Window,
     compiled_layer,
+    is_depthwise,
     is_pointwise,
     is_window,
     load_layer,
+    place_of,
     room_for,
     uses_it,
 )
@@ -54,7 +57,7 @@ _MOST_NUMBERS = 1 << 17
 _WIDEST, _MOST_ROWS = 96, 4
 """Columns of a tile, and rows that are computed together."""
 
-_CALL = 24
+_CALL = 32
 """64-bit numbers of a call, at most; a thread copies them, and puts others in their place."""
 
 _BLOCK: Fields = (
@@ -174,8 +177,8 @@ def _expanded_rows() -> list[str]:
         "  %r_target = getelementptr float, ptr %mine, i64 %r_to",
         *_put(
             "my_expand", POINTWISE, "r", next="0", source="%r_source", pixel="%pixel",
-            pixels="%n", target="%r_target", tiles="%expand_tiles", piece_tiles="%expand_tiles",
-            pieces="1",
+            pixels="%n", target="%r_target", row_tiles="%expand_tiles", tiles="%expand_tiles",
+            piece_tiles="%expand_tiles",
         ),
         "  call void %expand(ptr %my_expand)",
         "  %r_next = add i64 %r, 1",
@@ -421,19 +424,21 @@ class Block:
         inner, wide = filter_.channels, tiles.wide
         size = tiles.expanded + tiles.filtered
         scratch = torch.empty(torch.get_num_threads(), size)
+        other = NOWHERE if added is None else place_of(added)
         place = (source.data_ptr(), *source.stride()[1:], *source.shape[1:])
         expands: tuple[int, ...] = ()
         if isinstance(expand, Pointwise):
-            expands = expand.numbers()
+            expands = expand.numbers(target=(0, 0, inner))
         elif isinstance(expand, Window):
             offsets = expand.offsets(source)
             expands, place = expand.numbers(offsets), expand.source(source)
         templates = (
             _template(expands),
             _template(filter_.numbers(target=(0, wide * inner, inner, 1, wide))),
-            _template(project.numbers(count=wide, piece=-(-wide // project.tile))),
+            _template(
+                project.numbers((0, 0, inner), other, (0, 0, result.stride(2)), size=(1, wide))
+            ),
         )
-        other = (0, 0, 0) if added is None else (added.data_ptr(), *added.stride()[1:])
         self._code.run(
             "block",
             *(0, scratch.data_ptr(), size, tiles.expanded),
@@ -489,7 +494,7 @@ def _layers_to(
     if not uses_it(project) or not is_pointwise(project) or project.after:
         return []
     filter_ = nodes[project.edges[0].source]
-    if not uses_it(filter_) or is_pointwise(filter_) or filter_.after:
+    if not uses_it(filter_) or not is_depthwise(filter_) or filter_.after:
         return []
     expand = nodes[filter_.edges[0].source]
     if expand.after:

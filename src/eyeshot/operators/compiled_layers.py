@@ -45,8 +45,9 @@ _KERNELS = ((3, 1), (3, 2), (5, 1), (5, 2))
 """Kernel and stride of the depthwise convolutions that are compiled."""
 
 POINTWISE: Fields = (
-    "next", "source", "pixel", "pixels", "channels", "weights", "bias", "outputs", "added",
-    "added_pixel", "bounds", "target", "target_pixel", "panels", "tiles", "piece_tiles", "pieces",
+    "next", "source", "row", "pixel", "pixels", "channels", "weights", "bias", "outputs", "added",
+    "added_row", "added_pixel", "bounds", "target", "target_row", "target_pixel", "panels",
+    "row_tiles", "tiles", "piece_tiles", "piece_panels", "tile_pieces", "pieces",
 )  # fmt: skip
 WINDOW: Fields = (*POINTWISE, "offsets")
 DEPTHWISE: Fields = (
@@ -86,6 +87,16 @@ def _bounds(code: Code) -> tuple[str, str]:
     return _vector(code, "%bounds"), _vector(code, code.at("%bounds", "1"))
 
 
+def _place(name: str, start: str, row: str, pixel: str) -> list[str]:
+    """The address of pixel %m of row %h."""
+    return [
+        f"  %{name}_down = mul i64 %h, %{row}",
+        f"  %{name}_right = mul i64 %m, %{pixel}",
+        f"  %{name}_off = add i64 %{name}_down, %{name}_right",
+        f"  %{name} = getelementptr float, ptr %{start}, i64 %{name}_off",
+    ]
+
+
 def _pointwise(width: int, vectors: int, scattered: bool = False) -> str:
     """Products of tiles of pixels with panels of weights: (panel, channel, output) in memory.
 
@@ -98,7 +109,14 @@ def _pointwise(width: int, vectors: int, scattered: bool = False) -> str:
     low, high = _bounds(before)
     lines = [
         *before.lines,
-        "  %first_tile = mul i64 %i, %piece_tiles",
+        "  %tile_piece = urem i64 %i, %tile_pieces",
+        "  %panel_piece = udiv i64 %i, %tile_pieces",
+        "  %first_panel = mul i64 %panel_piece, %piece_panels",
+        "  %more_panels = add i64 %first_panel, %piece_panels",
+        "  %end_panel = call i64 @llvm.smin.i64(i64 %more_panels, i64 %panels)",
+        "  %first_tile = mul i64 %tile_piece, %piece_tiles",
+        "  %first_h = udiv i64 %first_tile, %row_tiles",
+        "  %first_x = urem i64 %first_tile, %row_tiles",
         "  %end_tile = add i64 %first_tile, %piece_tiles",
         "  %last_tile = call i64 @llvm.smin.i64(i64 %end_tile, i64 %tiles)",
         f"  %last_panel = sub i64 %outputs, {panel}",
@@ -106,7 +124,7 @@ def _pointwise(width: int, vectors: int, scattered: bool = False) -> str:
         "  %pixel2 = mul i64 %pixel, 2",
         "  br label %panel_one",
         "panel_one:",
-        "  %p = phi i64 [ 0, %one ], [ %p_next, %panel_after ]",
+        "  %p = phi i64 [ %first_panel, %one ], [ %p_next, %panel_after ]",
         f"  %n_here = mul i64 %p, {panel}",
         "  %n = call i64 @llvm.smin.i64(i64 %n_here, i64 %last_panel)",
         "  %w_size = mul i64 %n_here, %channels",
@@ -115,10 +133,11 @@ def _pointwise(width: int, vectors: int, scattered: bool = False) -> str:
         "  br label %tile_one",
         "tile_one:",
         "  %t = phi i64 [ %first_tile, %panel_one ], [ %t_next, %tile_after ]",
-        f"  %m_here = mul i64 %t, {rows}",
+        "  %h = phi i64 [ %first_h, %panel_one ], [ %h_next, %tile_after ]",
+        "  %t_x = phi i64 [ %first_x, %panel_one ], [ %x_next, %tile_after ]",
+        f"  %m_here = mul i64 %t_x, {rows}",
         "  %m = call i64 @llvm.smin.i64(i64 %m_here, i64 %last_pixel)",
-        "  %x_off = mul i64 %m, %pixel",
-        "  %x_start = getelementptr float, ptr %source, i64 %x_off",
+        *_place("x_start", "source", "row", "pixel"),
     ]
     start = Code(width)
     start._count = 10_000
@@ -167,15 +186,13 @@ def _pointwise(width: int, vectors: int, scattered: bool = False) -> str:
         "  %k_more = icmp slt i64 %k_next, %channels",
         "  br i1 %k_more, label %product, label %summed",
         "summed:",
-        "  %y_off = mul i64 %m, %target_pixel",
-        "  %y_far = add i64 %y_off, %n",
-        "  %y_start = getelementptr float, ptr %target, i64 %y_far",
+        *_place("y_pixel", "target", "target_row", "target_pixel"),
+        "  %y_start = getelementptr float, ptr %y_pixel, i64 %n",
         "  %adds = icmp ne ptr %added, null",
         "  br i1 %adds, label %add, label %write",
         "add:",
-        "  %z_off = mul i64 %m, %added_pixel",
-        "  %z_far = add i64 %z_off, %n",
-        "  %z_start = getelementptr float, ptr %added, i64 %z_far",
+        *_place("z_pixel", "added", "added_row", "added_pixel"),
+        "  %z_start = getelementptr float, ptr %z_pixel, i64 %n",
     ]
     more = Code(width)
     more._count = 30_000
@@ -200,11 +217,16 @@ def _pointwise(width: int, vectors: int, scattered: bool = False) -> str:
         "  br label %tile_after",
         "tile_after:",
         "  %t_next = add i64 %t, 1",
+        "  %x_more = add i64 %t_x, 1",
+        "  %x_ends = icmp eq i64 %x_more, %row_tiles",
+        "  %x_next = select i1 %x_ends, i64 0, i64 %x_more",
+        "  %h_more = add i64 %h, 1",
+        "  %h_next = select i1 %x_ends, i64 %h_more, i64 %h",
         "  %t_more = icmp slt i64 %t_next, %last_tile",
         "  br i1 %t_more, label %tile_one, label %panel_after",
         "panel_after:",
         "  %p_next = add i64 %p, 1",
-        "  %p_more = icmp slt i64 %p_next, %panels",
+        "  %p_more = icmp slt i64 %p_next, %end_panel",
         "  br i1 %p_more, label %panel_one, label %after",
     ]
     name, fields = ("window", WINDOW) if scattered else ("pointwise", POINTWISE)
@@ -361,6 +383,17 @@ def _bounds_of(activation: str | None, scalars: Sequence[float]) -> torch.Tensor
     return torch.tensor((0.0 if activation == "relu" else -math.inf, math.inf))
 
 
+Place = tuple[int, int, int]
+"""An address, and the distances of its rows and of its pixels in numbers."""
+NOWHERE: Place = (0, 0, 0)
+
+
+def place_of(value: torch.Tensor) -> Place:
+    """Of (C, H, W)."""
+    _, row, pixel = value.stride()
+    return value.data_ptr(), row, pixel
+
+
 class Pointwise:
     """A 1×1 convolution, with what is added to it, and its activation.
 
@@ -369,6 +402,7 @@ class Pointwise:
         bias: (O,), or None.
         activation: None, ``relu`` or ``hardtanh``.
         scalars: the bounds of the latter.
+        stride: along both sides.
 
     Attributes:
         channels: C.
@@ -383,8 +417,10 @@ class Pointwise:
         bias: torch.Tensor | None,
         activation: str | None,
         scalars: Sequence[float],
+        stride: int = 1,
     ) -> None:
         self.outputs, self.channels = weight.shape[:2]
+        self._stride = stride
         self._bounds = _bounds_of(activation, scalars)
         self._bias = _bias_of(weight, bias)
         vectors = _vectors(self.outputs)
@@ -399,50 +435,77 @@ class Pointwise:
     def __call__(
         self, value: torch.Tensor, room: torch.Tensor | None, added: torch.Tensor | None
     ) -> torch.Tensor:
-        """(N, O, H, W) of (N, C, H, W), in ``room`` if its channels are last."""
+        """(N, O, H', W') of (N, C, H, W), in ``room`` if its channels are last."""
+        seen = value[:, :, :: self._stride, :: self._stride] if self._stride > 1 else value
+        if self._stride == 1 or seen.shape[3] < self.tile or value.stride(1) > 1:
+            return self._in_a_row(seen, room, added)
+        result = room_for(room, (len(value), self.outputs, *seen.shape[2:]))
+        other = None if added is None else added.contiguous(memory_format=_LAST)
+        for i, (one, made) in enumerate(zip(seen, result, strict=True)):
+            more = NOWHERE if other is None else place_of(other[i])
+            self._run(place_of(one), more, place_of(made), (made.shape[1], made.shape[2]))
+        return result
+
+    def _in_a_row(
+        self, value: torch.Tensor, room: torch.Tensor | None, added: torch.Tensor | None
+    ) -> torch.Tensor:
+        """All pixels as those of one row."""
         number, _, height, width = value.shape
         source = value.contiguous(memory_format=_LAST)
         other = None if added is None else added.contiguous(memory_format=_LAST)
         result = room_for(room, (number, self.outputs, height, width))
-        count, rows = number * height * width, self.tile
-        if count >= rows:
-            self._run(source, other, result, count)
-            return result
-        # A tile needs more pixels; those that are added are dropped.
-        missing = (0, 0, 0, rows - count)
-        made = torch.empty(rows, self.outputs)
-        wide = None if other is None else F.pad(_flat(other), missing)
-        self._run(F.pad(_flat(source), missing), wide, made, rows)
-        _flat(result).copy_(made[:count])
+        count = number * height * width
+        if count < self.tile:  # which needs more pixels; those that are added are dropped
+            missing = (0, 0, 0, self.tile - count)
+            made = torch.empty(self.tile, self.outputs)
+            source = F.pad(_flat(source), missing)
+            other = None if other is None else F.pad(_flat(other), missing)
+        else:
+            made = result
+        more = NOWHERE if other is None else (other.data_ptr(), 0, self.outputs)
+        here, there = (source.data_ptr(), 0, self.channels), (made.data_ptr(), 0, self.outputs)
+        self._run(here, more, there, (1, max(count, self.tile)))
+        if made is not result:
+            _flat(result).copy_(made[:count])
         return result
 
-    def _run(
-        self, source: torch.Tensor, added: torch.Tensor | None, target: torch.Tensor, count: int
-    ) -> None:
-        """From (count, C) in memory to (count, O)."""
-        tiles = -(-count // self.tile)
-        piece = max(1, min(_TILES, -(-tiles // (2 * torch.get_num_threads()))))
-        other = None if added is None else added.data_ptr()
-        self.code.run(
-            self.name, *self.numbers(source.data_ptr(), count, other, target.data_ptr(), piece)
-        )
+    def _run(self, source: Place, added: Place, target: Place, size: tuple[int, int]) -> None:
+        """So many rows and columns of pixels."""
+        high, wide = size
+        count, tiles, threads = high * wide, high * -(-wide // self.tile), torch.get_num_threads()
+        pieces = (max(1, min(_TILES, -(-tiles // (2 * threads)))), self._panels)
+        if threads > 1 and count < self.outputs:  # the weights are more than the pixels
+            pieces = (tiles, -(-self._panels // (2 * threads)))
+        numbers = self.numbers(source, added, target, size=size, pieces=pieces)
+        self.code.run(self.name, *numbers)
 
     def numbers(
         self,
-        source: int = 0,
-        count: int = 0,
-        added: int | None = None,
-        target: int = 0,
-        piece: int = 1,
+        source: Place = NOWHERE,
+        added: Place = NOWHERE,
+        target: Place = NOWHERE,
+        *,
+        size: tuple[int, int] = (1, 1),
+        pieces: tuple[int, int] | None = None,
     ) -> tuple[int, ...]:
-        """Those of a call, in the order of ``POINTWISE``, from addresses; without the first."""
-        tiles = -(-count // self.tile)
+        """Those of a call, in the order of ``POINTWISE``; without the first.
+
+        Args:
+            source, added, target: where the pixels lie.
+            size: rows and columns of pixels.
+            pieces: tiles of pixels, and panels of outputs, that a thread takes at a time; None for
+                all.
+        """
+        high, wide = size
+        row_tiles = -(-wide // self.tile)
+        tiles = high * row_tiles
+        some_tiles, some_panels = pieces or (tiles, self._panels)
+        tile_pieces, panel_pieces = -(-tiles // some_tiles), -(-self._panels // some_panels)
         return (
-            *(source, self.channels, count, self.channels),
-            *(self._weights.data_ptr(), self._bias.data_ptr(), self.outputs),
-            *((0, 0) if added is None else (added, self.outputs)),
-            *(self._bounds.data_ptr(), target, self.outputs),
-            *(self._panels, tiles, piece, -(-tiles // piece)),
+            *(*source, wide, self.channels, self._weights.data_ptr(), self._bias.data_ptr()),
+            *(self.outputs, *added, self._bounds.data_ptr(), *target),
+            *(self._panels, row_tiles, tiles, some_tiles, some_panels),
+            *(tile_pieces, tile_pieces * panel_pieces),
         )
 
 
@@ -598,7 +661,7 @@ class Window:
 
     def numbers(self, offsets: torch.Tensor) -> tuple[int, ...]:
         """Those of a call, in the order of ``WINDOW``; without the first."""
-        return (*self._products.numbers(), offsets.data_ptr())
+        return (*self._products.numbers(target=(0, 0, self.outputs)), offsets.data_ptr())
 
     def _shape_and_steps(
         self, value: torch.Tensor, steps: Sequence[int]
@@ -688,8 +751,13 @@ def _function_of(node: Node) -> str:
 
 
 def is_pointwise(node: Node) -> bool:
-    """Whether a node that is computed by this file is a 1×1 convolution, not a depthwise one."""
-    return _is_pointwise(_params(node))
+    """Whether a convolution is a 1×1 one without a stride."""
+    return _is_pointwise(_params(node)) and set(node.params.stride) == {1}
+
+
+def is_depthwise(node: Node) -> bool:
+    """Whether a convolution is a depthwise one that this file computes."""
+    return _is_depthwise(_params(node))
 
 
 def uses_it(node: Node) -> bool:
@@ -736,7 +804,8 @@ def _is_plain(node: Node, tensors: Mapping[str, torch.Tensor], width: int) -> bo
 
 
 def _is_pointwise(params: ConvolutionParams) -> bool:
-    plain = set(params.kernel) == set(params.stride) == {1} and params.groups == 1
+    even = set(params.kernel) == {1} and len(set(params.stride)) == 1
+    plain = even and params.groups == 1
     return plain and not any(map(any, params.padding))
 
 
@@ -761,7 +830,7 @@ def compiled_layer(
     weight, bias = tensors[node.weights[0]], tensors[node.weights[1]] if params.bias else None
     last = params.activation, params.scalars or ()
     if _is_pointwise(params):
-        return Pointwise(weight, bias, *last)
+        return Pointwise(weight, bias, *last, params.stride[0])
     if _is_depthwise(params):
         return Depthwise(weight, bias, params.stride[0], *last)
     return Window(weight, bias, params.stride, params.dilation, *last)
