@@ -70,18 +70,6 @@ class Backwards(nn.Module):
         return y
 
 
-class Scripted(nn.Module):
-    """A layer of it is TorchScript."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = torch.jit.script(nn.Conv2d(1, 2, 3)), nn.Conv2d(2, 2, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.b(self.a(x))
-        return y
-
-
 class Waves(nn.Module):
     """Takes samples without an axis of channels, (N, L)."""
 
@@ -94,11 +82,6 @@ class Waves(nn.Module):
         return y
 
 
-def jit_traced() -> nn.Module:
-    make: Callable[..., nn.Module] = torch.jit.trace
-    return make(runner.network(), torch.rand(1, 1, 32, 24))
-
-
 def exported() -> nn.Module:
     return torch.export.export(runner.network(), (torch.rand(1, 1, 32, 24),)).module()
 
@@ -106,13 +89,6 @@ def exported() -> nn.Module:
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any], str]] = {
     "NaN in the weights": (poisoned, (1, 32, 24), {}, "NaN"),
     "training mode": (training, (1, 32, 24), {}, "training mode"),
-    "a trace of TorchScript": (jit_traced, (1, 32, 24), {}, "give the nn.Module itself"),
-    "a layer of TorchScript": (
-        lambda: Scripted().eval(),
-        (1, 32, 24),
-        {},
-        "layer a is TorchScript",
-    ),
     "an exported program's module": (exported, (1, 32, 24), {}, "torch.export.save"),
     "no numbers": (lambda: runner.network().to("meta"), (1, 32, 24), {}, "on the meta device"),
     "too narrow": (

@@ -92,7 +92,8 @@ def cell_reads(graph: Graph, axis: int) -> CellReads | None:
             last = min(last, (n - span.hi) // step + 1)
     inputs = [name for name in graph.inputs if name in reads]
     steps = {name: int(side * spacing[name]) for name in inputs}
-    repeats = any(edge.axes[axis].repeats_inputs for node in graph for edge in node.edges)
+    needed = [node for node in graph if node.name in reads]
+    repeats = any(edge.axes[axis].repeats_inputs for node in needed for edge in node.edges)
     own = {name: reads[name] for name in inputs}
     return CellReads(side, own, steps, Interval(first, last), not repeats)
 

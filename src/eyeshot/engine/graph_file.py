@@ -26,6 +26,7 @@ from eyeshot.errors import BadFile, Unsupported
 from eyeshot.files import explain_os_error
 from eyeshot.frontends.calls import TupleItem, strided
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Params, Ref, Weight, check
+from eyeshot.operators.module_calls import ItemOfCall
 
 _CLASSES: Mapping[str, type] = {
     kind.__name__: kind
@@ -64,6 +65,12 @@ def graph_bytes(graph: Graph) -> bytes:
             raise Unsupported(
                 f"{node.name} ({node.operator}): an operator that is registered in this process "
                 "alone, and workers do not know it",
+                cure="run it without a client",
+            )
+        target = node.call.target if node.call is not None else None
+        if isinstance(target, ItemOfCall):
+            raise Unsupported(
+                f"{target.call.name} cannot be traced, and no Python code is sent to workers",
                 cure="run it without a client",
             )
     header = {

@@ -201,6 +201,9 @@ def moved(graph: Graph, place: torch.device) -> Graph:
 def check_weights(graph: Graph) -> None:
     """Refuse weights that are not finite or have no values.
 
+    Infinity is the sign of a failed training only in what is learned: masks of attention hold it.
+    Constants that the network makes of no weight may hold anything.
+
     Raises:
         BadValue: a weight has NaN or infinity, or is on the meta device; it is named.
     """
@@ -214,7 +217,10 @@ def check_weights(graph: Graph) -> None:
             )
         # A finite sum means that all terms are finite, and is much cheaper than checking each.
         fine = not tensor.is_floating_point() or bool(tensor.sum().isfinite())
-        if not fine and not bool(tensor.isfinite().all()):
+        if fine or graph.made_of.get(name) == ():
+            continue
+        learned = not graph.parameters.isdisjoint(graph.made_of.get(name, (name,)))
+        if bool(tensor.isnan().any()) or (learned and not bool(tensor.isfinite().all())):
             raise BadValue(f"weight {name} holds NaN or infinity", cure="train the network again")
 
 

@@ -23,12 +23,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from eyeshot.engine.memory import available
 from eyeshot.errors import BadValue, UnknownName, Unsupported
 from eyeshot.frontends.agreement import compared_with_network
+from eyeshot.frontends.module_calls import ModuleCalls
 from eyeshot.frontends.net_geometry import InputSizes, NetGeometry
 from eyeshot.frontends.pt2 import Program
 from eyeshot.frontends.refusals import check_module, refuse_autocast, refuse_unreadable
-from eyeshot.frontends.torch import checked_sizes, export, from_exported, traced, training_layers
+from eyeshot.frontends.torch import checked_sizes, export, from_exported, training_layers
 from eyeshot.frontends.trials import accepted_axes, with_batches
 from eyeshot.graph import Graph
 from eyeshot.runs import Run
@@ -104,7 +106,13 @@ class _Look:
         self._within: list[int] = []
 
     def into_module(self, module: nn.Module) -> tuple[Any, ...]:
-        """A module's settings, and the shapes of its weights."""
+        """A module's settings, and the shapes of its weights.
+
+        Raises:
+            Opaque: it is TorchScript, or has a setting that may change unnoticed.
+        """
+        if isinstance(module, torch.jit.ScriptModule):
+            raise Opaque
         settings = {name: value for name, value in vars(module).items() if name not in _ELSEWHERE}
         weights = {**module._parameters, **module._buffers}
         return (
@@ -250,6 +258,7 @@ class Traced:
         self._programs: dict[tuple[Sizes, torch.dtype], _Kept] = {}
         self._signature: Any = None
         self._warned = False
+        self._calls = ModuleCalls(module, available())
 
     @one_at_a_time
     def graph(self, *sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> Graph:
@@ -265,25 +274,54 @@ class Traced:
             Unsupported: the network cannot be traced.
         """
         refuse_autocast()
-        refuse_unreadable(self.module)
+        if not isinstance(self.module, torch.jit.ScriptModule):
+            refuse_unreadable(self.module)
         for name, child in self.module.named_modules():
             if child.training:
                 which = f"layer {name}" if name else "the network"
                 raise BadValue(f"{which} is in training mode", cure="call net.eval() first")
         checked_sizes(sizes)
-        cached = self._looked_up(tuple(tuple(int(n) for n in size) for size in sizes), dtype)
-        # Tensors computed only from weights are not kept in a program, so they are computed again.
-        current = cached.with_weights(self._weights())
-        graph = from_exported(current, training_layers(self.module), held=True)
-        graph = with_batches(self.module, graph)
-        graph = compared_with_network(
-            self.module, graph, lambda smaller: traced(self.module, smaller, dtype)
-        )
+        asked = tuple(tuple(int(n) for n in size) for size in sizes)
+        graph = self._followed(asked, dtype)
         if not self._warned:
             for note in self._notes(graph, sizes):
                 self._warned = True
                 warnings.warn(note, stacklevel=3)
         return graph
+
+    def _followed(self, sizes: Sizes, dtype: torch.dtype) -> Graph:
+        """The graph; modules that cannot be traced are called whole."""
+        first: Unsupported | None = None
+        while True:
+            try:
+                return self._compared(sizes, dtype)
+            except Unsupported as refusal:
+                first = first or refusal
+                if not self._calls.choose(refusal):
+                    self._calls = ModuleCalls(self.module, available())
+                    raise first from first.__cause__
+                self._programs.clear()
+            except BadValue:
+                raise
+            except Exception as error:  # somebody's forward may raise anything
+                if first is None:
+                    raise
+                self._calls = ModuleCalls(self.module, available())
+                raise first from (first.__cause__ or error)
+
+    def _compared(self, sizes: Sizes, dtype: torch.dtype) -> Graph:
+        if not self._calls.whole:
+            refuse_unreadable(self.module)
+        cached = self._looked_up(sizes, dtype)
+        # Tensors computed only from weights are not kept in a program, so they are computed again.
+        current = cached.with_weights(self._weights())
+        graph = from_exported(current, training_layers(self.module), held=True)
+        if self._calls.whole:  # it is the network
+            return graph
+        graph = with_batches(self.module, graph)
+        return compared_with_network(
+            self.module, graph, lambda smaller: from_exported(self._program(smaller, dtype))
+        )
 
     def around(self, module: nn.Module, option: str) -> Traced:
         """The same with another module, which calls this one or is a copy of it.
@@ -301,6 +339,7 @@ class Traced:
         """What the user should know of the graph, a sentence each."""
         if graph.unchecked:
             yield f"{_NOT_COMPARED}: {graph.unchecked}"
+        yield from self._calls.notes()
         made_for: Sequence[Sequence[int]] | None = getattr(self.module, "one_size", None)
         if made_for is not None and [list(one) for one in made_for] != [list(n) for n in sizes]:
             size = " and ".join("x".join(map(str, one)) for one in made_for)
@@ -345,8 +384,15 @@ class Traced:
             del self._programs[next(iter(self._programs))]
         return cached
 
+    def _program(self, sizes: Sizes, dtype: torch.dtype) -> Program:
+        given = next((one for one in self.module.parameters() if one.is_floating_point()), None)
+        kind = dtype if given is None else given.dtype
+        return self._calls.traced(
+            lambda shown: export(self.module, *sizes, dtype=kind, guarded=shown)
+        )
+
     def _exported(self, sizes: Sizes, dtype: torch.dtype) -> _Kept:
-        program = export(self.module, *sizes, dtype=dtype)
+        program = self._program(sizes, dtype)
         stored = {**program.state_dict, **program.constants}
         weights = self._weights()
         names = tuple(name for name in stored if name in weights)

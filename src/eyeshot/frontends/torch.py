@@ -54,7 +54,7 @@ from eyeshot.frontends.pt2 import Program, Signature, damaged
 from eyeshot.frontends.refusals import cannot_export, refuse_unknown_sizes, source_line, where
 from eyeshot.frontends.trials import KnownNumbers
 from eyeshot.graph import Call, Edge, Family, Graph, Kind, Node, Ref, Weight, check, substitute
-from eyeshot.operators import Operator, named
+from eyeshot.operators import Operator, module_calls, named
 from eyeshot.operators.call import Described, NoRule, Site
 from eyeshot.operators.slicing import part_start
 from eyeshot.untouched import one_at_a_time, untouched
@@ -695,6 +695,10 @@ def _strided(site: Site, origin: torch.fx.Node) -> Call:
 
 def _call(site: Site, origin: torch.fx.Node) -> Call:
     """The call that the engine makes: ``narrow`` for a part of a split, so no value is a tuple."""
+    if site.operator == module_calls.NAME:
+        called = module_calls.CALLS[str(site.arguments["key"])]
+        target = called.at(int(site.arguments["place"]))
+        return Call(target, (_refs(site.arguments)["inputs"],), names=("inputs",))
     if plain_name(origin.target) in _LIKE_ANOTHER:
         read = _refs(site.arguments)["self"]
         args: tuple[Any, ...] = (read, list(site.shape))

@@ -14,6 +14,7 @@ from eyeshot.graph import Family, Graph, Kind, Node
 from eyeshot.operators import (
     compiled_blocks,
     convolution,
+    module_calls,
     normalization,
     padding,
     pointwise,
@@ -64,6 +65,7 @@ _ALL = (
     *products.OPERATORS,
     *reductions.OPERATORS,
     *normalization.OPERATORS,
+    *module_calls.OPERATORS,
 )
 OPERATORS: dict[str, Operator] = {name: one for one in _ALL for name in one.names.split()}
 """The record of every operator by its name."""
