@@ -123,6 +123,37 @@ def test_pytorchs_own_layers_with_parts_are_one_layer_and_a_parametrized_one_too
     assert list(eyeshot.see(nn.Sequential(conv), torch.randn(1, 5, 5), ["0"])) == ["0"]
 
 
+class Shares(nn.Module):
+    """A layer that is called twice, and one with the weight of another."""
+
+    def __init__(self, *, traced: bool) -> None:
+        super().__init__()
+        self.first, self.tied = (nn.Conv2d(2, 2, 3, padding=1) for _ in range(2))
+        self.tied.weight = self.first.weight
+        self._traced = traced
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.tied(self.first(self.first(x)))
+        if not self._traced and y.sum() > 1e9:
+            return x
+        return y
+
+
+@pytest.mark.parametrize("traced", [True, False])
+@pytest.mark.filterwarnings("ignore:layers are found by hooks")
+def test_parameters_that_an_earlier_layer_has_are_told_apart(traced: bool) -> None:
+    net = Shares(traced=traced)
+    layers = eyeshot.see(net, torch.randn(1, 2, 6, 6)).layers
+    assert [(one.name, one.parameters, one.shared) for one in layers] == [
+        ("first", 38, 0),
+        ("first#2", 38, 38),
+        ("tied", 38, 36),
+    ]
+    new = sum(one.parameters - one.shared for one in layers)
+    assert new == sum(parameter.numel() for parameter in net.parameters())
+    assert layers[2].to_dict()["shared"] == 36
+
+
 def test_the_network_and_the_callers_random_numbers_do_not_change() -> None:
     net = Nested().train()
     net.head.eval()

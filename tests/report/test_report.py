@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 
 from eyeshot import cli, filters, runs
 from eyeshot.errors import BadFile, BadValue
-from eyeshot.features import LayerMaps
+from eyeshot.features import LayerMaps, see
 from eyeshot.pages import Cards, Figure, Matrix, Table
 from eyeshot.report import Material, gather, render, write_report
 from eyeshot.report.classifier import (
@@ -158,6 +159,15 @@ def test_parameters_add_up_beside_fully_connected_layers(material: Material) -> 
         assert sum(numbers) == int(str(table.total[place]).replace(",", ""))
     own = sum(p.numel() for p in material.run.net.parameters())
     assert table.total[4] == f"{own:,}"
+
+
+def test_parameters_of_a_layer_that_is_called_twice_are_counted_once(material: Material) -> None:
+    conv = nn.Conv2d(2, 2, 3, padding=1)
+    seen = see(nn.Sequential(conv, conv).eval(), torch.randn(1, 2, 6, 6))
+    (table,) = parameters_section(replace(material, features=seen)).parts
+    assert isinstance(table, Table)
+    assert [row[4] for row in table.rows] == ["38", "the 38 shared"]
+    assert table.total[4] == "38"
 
 
 def test_the_equal_layer_is_as_large_as_the_one_of_torch() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -231,7 +231,9 @@ class _Ears(Recorder):
         self._name = name
         self._times: Counter[str] = Counter()
 
-    def keep(self, base: str, kind: str, came_in: Any, output: Any, parameters: int) -> None:
+    def keep(
+        self, base: str, kind: str, came_in: Any, output: Any, parameters: Iterable[Tensor]
+    ) -> None:
         """Count the call; record its inputs if it is the requested call."""
         self._times[base] += 1
         name = base if self._times[base] == 1 else f"{base}#{self._times[base]}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -237,6 +237,7 @@ class _GraphRecorder:
         self._labels: dict[str, list[str]] = {}  # for each node, the names of its maps
         self._maps: dict[str, list[LayerMaps]] = {}
         self._graph: Graph | None = None
+        self._known = _Known()
 
     def choose(self, graph: Graph) -> Collection[str]:
         """The nodes to keep."""
@@ -256,6 +257,7 @@ class _GraphRecorder:
     def keep(self, node: Node, value: Tensor) -> None:
         """Copy a node's maps."""
         maps, dead = first_maps(value, self._batch)
+        own, shared = self._known.count(self._parameters(node))
         self._maps[node.name] = [
             LayerMaps(
                 name=label,
@@ -263,7 +265,8 @@ class _GraphRecorder:
                 maps=maps,
                 dead=dead,
                 input_shape=self._input_shape(node),
-                parameters=self._parameters(node) if label == node.name else 0,
+                parameters=own if label == node.name else 0,
+                shared=shared if label == node.name else 0,
             )
             for label in self._labels[node.name]
         ]
@@ -293,12 +296,26 @@ class _GraphRecorder:
         sources = self._graph.sources(node)
         return sources[0].shape[1:] if sources else ()
 
-    def _parameters(self, node: Node) -> int:
-        """The number of learned values in an operator's weights, or in their sources."""
+    def _parameters(self, node: Node) -> list[Tensor]:
+        """The parameters among an operator's weights, or among their sources."""
         graph = self._graph
         assert graph is not None
         own = {name for w in node.weights for name in graph.made_of.get(w, (w,))}
-        return sum(graph.tensors[name].numel() for name in own if name in graph.parameters)
+        return [graph.tensors[name] for name in own if name in graph.parameters]
+
+
+class _Known:
+    """The parameters of the layers so far; one that is used again is counted, and told apart."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[int, Tensor] = {}  # kept, so that no other gets the same number
+
+    def count(self, parameters: Iterable[Tensor]) -> tuple[int, int]:
+        """How many values a layer's parameters have, and how many of them are known."""
+        own = {id(tensor): tensor for tensor in parameters}
+        shared = sum(tensor.numel() for key, tensor in own.items() if key in self._tensors)
+        self._tensors |= own
+        return sum(tensor.numel() for tensor in own.values()), shared
 
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -315,9 +332,12 @@ class Recorder:
         self._batch = batch
         self.layers = layers
         self._times_called: Counter[str] = Counter()
+        self._known = _Known()
         self._last: Tensor | None = None
 
-    def keep(self, base: str, kind: str, came_in: Any, output: Any, parameters: int) -> None:
+    def keep(
+        self, base: str, kind: str, came_in: Any, output: Any, parameters: Iterable[Tensor]
+    ) -> None:
         """Record one call: each tensor that it returned, under a separate name."""
         self._times_called[base] += 1
         times = self._times_called[base]
@@ -325,13 +345,15 @@ class Recorder:
         first = next((tensor for _, tensor in tensors_in(came_in)), None)
         chained = first is not None and first is self._last
         shape = () if first is None else tuple(first.shape[1:])
+        parameters = list(parameters)
         for suffix, tensor in tensors_in(output):
             layer = None
             if self.layers is None or not self.layers.isdisjoint((base, name, name + suffix)):
                 self.in_layer += 1  # so that the functions that copy are not recorded
                 maps, dead = first_maps(tensor, self._batch)
                 self.in_layer -= 1
-                layer = LayerMaps(name + suffix, kind, maps, dead, shape, parameters)
+                own, shared = self._known.count(parameters)
+                layer = LayerMaps(name + suffix, kind, maps, dead, shape, own, shared=shared)
             self.calls.append(Call(base, name + suffix, kind, chained and not suffix, layer))
             self._last = tensor
 
@@ -380,7 +402,7 @@ def _hooks(name: str, module: nn.Module, recorder: Recorder, *, root: bool) -> t
     layer = is_layer(module) and not isinstance(module, _CONTAINERS) and (own or not root)
     label = name or type(module).__name__
     kind = _class_name(module)
-    parameters = sum(p.numel() for p in module.parameters()) if layer else 0
+    parameters = tuple(module.parameters()) if layer else ()
 
     def enter(_module: nn.Module, _inputs: Any) -> None:
         recorder.path.append(name)
@@ -437,12 +459,11 @@ def _maps_in(inputs: Any) -> int:
     return sum(tensor.ndim >= 2 for _, tensor in tensors_in(inputs))
 
 
-def _weights_in(name: str, inputs: Any) -> int:
-    """The number of parameters among a function's arguments, such as in ``F.conv2d(x, w, b)``."""
+def _weights_in(name: str, inputs: Any) -> list[Tensor]:
+    """The parameters among a function's arguments, such as in ``F.conv2d(x, w, b)``."""
     if bare(name) not in ("conv", "convtranspose", "linear"):
-        return 0
-    tensors = [tensor for _, tensor in tensors_in(inputs)]
-    return sum(t.numel() for t in tensors if isinstance(t, nn.Parameter))
+        return []
+    return [tensor for _, tensor in tensors_in(inputs) if isinstance(tensor, nn.Parameter)]
 
 
 NO_GRAPH = "layers are found by hooks, under names that inspect may not know"

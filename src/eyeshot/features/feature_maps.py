@@ -264,6 +264,7 @@ class LayerMaps:
         input_shape: the shape of its first input tensor, without the batch.
         parameters: the number of the layer's own parameters (without layers inside it).
         place: its position in the network, in words, for networks with levels.
+        shared: how many of these parameters an earlier layer of the same features has too.
     """
 
     name: str
@@ -273,6 +274,7 @@ class LayerMaps:
     input_shape: tuple[int, ...] = ()
     parameters: int = 0
     place: str = ""
+    shared: int = 0
 
     @property
     def title(self) -> str:
@@ -289,6 +291,7 @@ class LayerMaps:
             **({"place": self.place} if self.place else {}),
             "shape": list(self.maps.shape),
             "parameters": self.parameters,
+            **({"shared": self.shared} if self.shared else {}),
             "min": [] if empty else [_finite(v) for v in flat.min(axis=1)],
             "mean": [] if empty else [_finite(v) for v in flat.mean(axis=1)],
             "max": [] if empty else [_finite(v) for v in flat.max(axis=1)],

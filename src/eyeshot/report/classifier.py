@@ -331,7 +331,7 @@ def parameters_section(material: Material) -> Section:
     """Parameters of each layer, compared with a fully connected layer of the same sizes."""
     layers = [layer for layer in material.features.layers if layer.parameters]
     rows = [_cost_row(layer) for layer in layers]
-    own = sum(layer.parameters for layer in layers)
+    own = sum(layer.parameters - layer.shared for layer in layers)
     equal = sum(fully_connected(layer) for layer in layers)
     head = ["layer", "what it is", "in", "out", "parameters", "fully connected", "ratio"]
     total = ["all", "", "", "", f"{own:,}", f"{equal:,}", _ratio(own, equal)]
@@ -355,10 +355,16 @@ def _cost_row(layer: LayerMaps) -> list[str]:
         layer.title,
         _by(layer.input_shape),
         _by(layer.maps.shape),
-        f"{layer.parameters:,}",
+        f"{layer.parameters:,}" if not layer.shared else _new(layer),
         f"{equal:,}",
         _ratio(layer.parameters, equal),
     ]
+
+
+def _new(layer: LayerMaps) -> str:
+    """The parameters of a layer that shares some with an earlier one."""
+    new = layer.parameters - layer.shared
+    return f"{new:,} and {layer.shared:,} shared" if new else f"the {layer.shared:,} shared"
 
 
 def _ratio(own: int, equal: int) -> str:
