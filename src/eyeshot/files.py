@@ -55,6 +55,21 @@ def write_aside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder in one that exists, if it is not there yet.
+
+    Raises:
+        BadFile: the folder around it does not exist or may not be written to, or a file is there.
+        Failure: the disk is full.
+    """
+    try:
+        path.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        raise BadFile(f"{path}: is a file", cure="remove it, or choose another folder") from error
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+
+
 def check_not_input(out: Path, *inputs: Path | str) -> None:
     """Refuse to write over one of the inputs.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,24 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     train(blobs(), out=tmp_path / "cut", progress=False, resume=True, **PLAIN)
     train(blobs(), out=tmp_path / "whole", progress=False, **PLAIN)
     assert (tmp_path / "cut" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+
+
+class RemovedAfter(Silence):
+    """Remove the run folder after a step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def step(self, position: Position) -> None:
+        shutil.rmtree(self.folder)
+
+
+@pytest.mark.parametrize("log", [None, "tensorboard"])
+def test_a_run_folder_that_was_removed_is_one_line(tmp_path: Path, log: str | None) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(BadFile, match="run/last: no such file or folder; check the path"):
+        gone = RemovedAfter(out)
+        train(blobs(), out=out, progress=gone, log=log, checkpoint_seconds=0, **PLAIN)
 
 
 @pytest.mark.parametrize(

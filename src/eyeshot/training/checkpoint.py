@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from eyeshot.errors import BadFile, BadValue, shorten
-from eyeshot.files import Lock, explain_os_error
+from eyeshot.files import Lock, explain_os_error, make_folder
 from eyeshot.runs import (
     CONFIG,
     LAST,
@@ -82,6 +82,7 @@ def save(
     """Write the checkpoint into ``folder``, in place of the earlier one.
 
     Raises:
+        BadFile: the run folder is not there any more, or may not be written to.
         Failure: the disk is full; the earlier checkpoint is still complete.
     """
     tensors = {f"net/{name}": tensor for name, tensor in net.state_dict().items()}
@@ -89,7 +90,7 @@ def save(
         tensors |= {f"average/{name}": tensor for name, tensor in average.net.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in moments.items()}
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     save_tensors(folder / FILE, tensors, {"position": json.dumps(asdict(position))})
 
 

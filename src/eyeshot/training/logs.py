@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from eyeshot.errors import BadValue, UnknownName, one_line
 from eyeshot.extras import is_installed, not_installed
-from eyeshot.files import write_aside
+from eyeshot.files import make_folder, write_aside
 from eyeshot.runs import RunConfig
 
 FOLDER = "logs"
@@ -119,7 +119,7 @@ def open_logs(
     """
     folder = run / FOLDER
     if names:
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
     logs: list[Log] = []
     for name in names:
         log = _MAKERS[name](folder, run.name, config, len(rows))

@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from eyeshot.errors import BadValue, EyeshotError, Failure, UnknownName
 from eyeshot.extras import extra
-from eyeshot.files import write_aside
+from eyeshot.files import make_folder, write_aside
 from eyeshot.frontends.refusals import in_brief, line_at_fault
 from eyeshot.language import counted
 from eyeshot.runs import (
@@ -292,7 +292,7 @@ class Training:
     def keep_samples(self) -> None:
         """After each epoch of a generator, save the pictures that it makes of the same latents."""
         if isinstance(self.task, Generation) and self.fabric.is_global_zero:
-            (self.folder / SAMPLES).mkdir(exist_ok=True)
+            make_folder(self.folder / SAMPLES)
             path = self.folder / SAMPLES / f"epoch-{self.position.epoch + 1:03}.png"
             with write_aside(path) as aside:
                 Image.fromarray(self.task.show(self.result)).save(aside, format="PNG")

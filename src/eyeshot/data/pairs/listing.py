@@ -307,8 +307,8 @@ def _split(
         report(Problem(pairs[0].image, message, "add a pair for validation"))
     if fold is not None and len(pairs) < fold[1]:
         raise BadValue(
-            f"folds is {fold[1]}, and {folder} holds {len(pairs)} pairs",
-            cure=f"use {len(pairs)} or fewer, or add pairs",
+            f"folds is {fold[1]}, and {folder} holds {counted(len(pairs), 'pair')}",
+            cure="add pairs" if len(pairs) == 1 else f"use {len(pairs)} or fewer, or add pairs",
         )
     count = max(1, round(len(pairs) / VALIDATION_SHARE)) if validation is None else validation
     if validation is not None and len(pairs) > 1 and not 1 <= count < len(pairs):
