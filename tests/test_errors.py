@@ -60,8 +60,16 @@ def test_a_full_disk_is_a_failure_and_not_a_mistake(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert path.read_text() == "old"
     assert explain_os_error(OSError(errno.ENOSPC, ""), path).exit_code == 1
+    for said in ("80 requested and 3 written", "Not enough free space to write 80 bytes after 3"):
+        assert "the disk is full" in str(explain_os_error(OSError(said), path))  # as NumPy says it
     assert explain_os_error(OSError(errno.EFBIG, ""), path).exit_code == 1
     assert explain_os_error(FileNotFoundError(2, ""), path).exit_code == 2
+
+
+def test_a_message_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"^[^ ]*/kept\.txt: the disk is full"):  # noqa: SIM117
+        with write_aside(tmp_path / "kept.txt") as aside:
+            raise explain_os_error(OSError(errno.ENOSPC, ""), aside)
 
 
 @pytest.mark.parametrize(

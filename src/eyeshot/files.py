@@ -11,6 +11,7 @@ import errno
 import functools
 import mmap
 import os
+import re
 import secrets
 import stat
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 from threading import Thread
 from typing import IO
 
-from eyeshot.errors import BadFile, BadValue, Failure
+from eyeshot.errors import BadFile, BadValue, EyeshotError, Failure
 from eyeshot.language import tr
 
 
@@ -51,6 +52,9 @@ def write_aside(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     except OSError as error:
         raise explain_os_error(error, path) from error
+    except EyeshotError as error:
+        error.fact = error.fact.replace(str(aside), str(path))
+        raise
     finally:
         aside.unlink(missing_ok=True)
 
@@ -204,9 +208,13 @@ class Lock:
             self._file = None
 
 
+_NUMPY_ON_FULL_DISKS = re.compile(r"^\d+ requested and \d+ written|^Not enough free space to write")
+"""What NumPy says in an error without a number."""
+
+
 def explain_os_error(error: OSError, path: Path) -> BadFile | Failure:
     """The one-line form of what the operating system refused."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or _NUMPY_ON_FULL_DISKS.search(str(error)):
         return Failure(
             tr("{path}: the disk is full", path=path),
             cure=tr("free some space; nothing was overwritten"),

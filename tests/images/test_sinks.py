@@ -262,6 +262,22 @@ def test_blocks_out_of_order_or_of_another_kind_are_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".png", ".tif"])
+def test_a_disk_too_full_for_a_row_keeps_nothing_and_does_not_say_so(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with (
+        pytest.raises(Failure, match=r"full; free some space; nothing was overwritten$"),
+        images.open_sink(tmp_path / f"out{suffix}", (1, 9, 7), np.uint8) as sink,
+    ):
+        sink.write(0, noise((1, 9, 7)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif"])
 def test_a_full_disk_is_one_line_and_keeps_what_was_finished(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

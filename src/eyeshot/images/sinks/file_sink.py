@@ -169,9 +169,15 @@ class FileSink(Sink):
     def _begin(self) -> None:
         remove(self._place.part)
         self._journal = Journal(self._place.journal, self._settings)
-        self._check_space()
-        self._journal.start()  # first: a part file without a journal is not ours
-        self._make()
+        try:
+            self._check_space()
+            self._journal.start()  # first: a part file without a journal is not ours
+            self._make()
+        except BaseException:
+            self._close()
+            remove(self._place.part)
+            self._journal.remove()
+            raise
 
     def _make(self) -> None:
         self._create()
@@ -321,6 +327,11 @@ class FileSink(Sink):
             self._release()
         return self._place.target
 
+    @property
+    def _resumable(self) -> bool:
+        """Whether finished rows are kept, so that the run can be resumed."""
+        return bool(self._journal.done)
+
     def _release(self) -> None:
         self._journal.close()
         if self._lock is not None:
@@ -334,7 +345,7 @@ class FileSink(Sink):
         try:
             if not self._sealed:
                 self._close()
-                if not self._journal.done:
+                if not self._resumable:
                     remove(self._place.part)
                     self._journal.remove()
         finally:
@@ -346,7 +357,7 @@ class FileSink(Sink):
             yield
         except OSError as error:
             explained = explain_os_error(error, self._place.target)
-            if isinstance(explained, Failure):
+            if isinstance(explained, Failure) and self._resumable:
                 explained.cure = (
                     "free some space, then continue with --resume; the finished rows are kept"
                 )

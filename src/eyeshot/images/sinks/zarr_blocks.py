@@ -261,6 +261,10 @@ class BlockedZarr(ZarrSink):
         super()._tidy()
         self._forget()
 
+    @property
+    def _resumable(self) -> bool:
+        return bool(self.records) or self._stages.exists()
+
     def _forget(self) -> None:
         self._path.unlink(missing_ok=True)
         self._stages.unlink(missing_ok=True)
@@ -275,7 +279,7 @@ class BlockedZarr(ZarrSink):
         """Stop. The recorded blocks stay, so that the run can be resumed."""
         try:
             self._close()
-            if not self._sealed and not self.records and not self._stages.exists():
+            if not self._sealed and not self._resumable:
                 remove(self._place.part)
                 self._forget()
                 self._journal.remove()
