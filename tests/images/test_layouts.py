@@ -73,6 +73,10 @@ def test_an_unknown_layout_is_refused(layout: str) -> None:
 def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(BadFile, match="5 time points"):
         images.understand((5, 1, 9, 9), metadata="TCYX")
+    with pytest.raises(BadFile, match="choose one plane by --index, such as Z=0"):
+        images.understand((2, 5, 9, 9), metadata="CZYX", space=2)
+    with pytest.raises(BadFile, match="choose one line by --index, such as Y=0"):
+        images.understand((9, 9, 3), metadata="YXS", space=1)
     with pytest.raises(BadFile, match="is empty"):
         images.understand((0, 5))
     with pytest.raises(BadFile, match="not an image"):

@@ -312,6 +312,11 @@ def test_wav_of_other_depths(width: int, kind: str, tmp_path: Path) -> None:
         eyeshot.images.open_source(tmp_path / "b.wav") as cut,
     ):
         cut.read()
+    damaged = bytearray((tmp_path / "a.wav").read_bytes())
+    damaged[16:20] = (2**31).to_bytes(4, "little")  # the length of its format
+    (tmp_path / "c.wav").write_bytes(damaged)
+    with pytest.raises(BadFile, match=r"c\.wav: .*length in it is damaged"):
+        eyeshot.images.open_source(tmp_path / "c.wav")
 
 
 OWN = """

@@ -27,6 +27,7 @@ MOST_CHANNELS = 4
 """An axis of unknown meaning counts channels when it is no longer than this."""
 
 SPACE = {1: "L", 2: "HW", 3: "DHW"}
+_PART = {1: "line", 2: "plane"}
 DROPPED = "1"
 
 
@@ -239,7 +240,8 @@ def _understand_all(
             raise BadFile(
                 f"axes {metadata} of lengths {_times(stored)} hold {len(known.space)} axes of "
                 f"space, and the network slides over {space}",
-                cure=f"choose one plane by --index, such as {_first(metadata, 'D')}=0",
+                cure=f"choose one {_PART[space]} by --index, such as "
+                f"{_first(metadata, known.axes[known.space[0]])}=0",
             )
     try:
         return _from_shape(stored, space, first)

@@ -225,9 +225,10 @@ class SoundSource(Source):
         self._path = path
         try:
             self._file = wave.open(str(path), "rb")  # noqa: SIM115 - close() does it
-        except (wave.Error, EOFError) as error:
+        except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError: a chunk too long
+            reason = str(error) or "a length in it is damaged"
             raise BadFile(
-                f"{path}: not a .wav that can be read ({error})",
+                f"{path}: not a .wav that can be read ({reason})",
                 cure="save it as PCM of 16 bits, or as .npy",
             ) from None
         except OSError as error:
