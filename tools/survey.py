@@ -29,6 +29,7 @@ The exit status is 1 if one was wrong, spoilt or ended in a traceback.
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import importlib
 import json
@@ -78,7 +79,7 @@ def attempt(build: Build, more: bool = False, told: Told = lambda _: None) -> tu
         _enliven(net)
         image = _noise(size)
         with torch.no_grad():
-            truth = net(image[None].clone())
+            truth = _without_state(net)(image[None].clone())
     except Exception as error:
         return "not built", _brief(error)
     kind, why = _checked(net, lambda: _run_and_compare(net, image, truth), told, "running")
@@ -91,6 +92,14 @@ def attempt(build: Build, more: bool = False, told: Told = lambda _: None) -> tu
         if kind != "equal" and not (_is_slight(kind, found) and _is_coarse(net, image)):
             return kind, f"{step}: {found}"
     return "equal", why
+
+
+def _without_state(net: nn.Module) -> nn.Module:
+    """A copy, because a call may change what the next call gives; itself if it has no copy."""
+    try:
+        return copy.deepcopy(net)
+    except Exception:  # somebody's class may forbid it
+        return net
 
 
 def _is_slight(kind: str, why: str) -> bool:

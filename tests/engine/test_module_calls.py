@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 import eyeshot
 from eyeshot.engine.graph_file import graph_bytes
@@ -178,6 +179,17 @@ def test_what_cannot_be_called_whole_is_refused_for_the_first_reason() -> None:
         eyeshot.run(picked, x)
     with pytest.raises(BadValue, match=r"1 MB are allowed; the least that can is \d+ MB"):
         eyeshot.run(Net(Head(HEADS["a number of Python"])).eval(), x, memory="1MB")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in the trace", "in a call"])
+def test_an_alarm_of_the_caller_passes_through(late: bool) -> None:
+    def stops(x: Tensor) -> Tensor:
+        if isinstance(x, FakeTensor) is not late:
+            raise TimeoutError("the caller's alarm")
+        return x * float(x.max())
+
+    with pytest.raises(TimeoutError, match="the caller's alarm"):
+        eyeshot.run(Called(stops).eval(), torch.rand(3, 20, 24))
 
 
 def test_workers_do_not_get_a_module() -> None:

@@ -303,6 +303,8 @@ class Traced:
                 self._programs.clear()
             except BadValue:
                 raise
+            except TimeoutError:  # a caller's alarm says nothing of the network
+                raise
             except Exception as error:  # somebody's forward may raise anything
                 if first is None:
                     raise

@@ -108,6 +108,8 @@ def _agrees_at(net: nn.Module, graph: Graph, sizes: Sizes) -> bool:
     try:
         expected = _called(net, inputs)
         actual = _of_graph(net, graph, inputs)
+    except TimeoutError:  # a caller's alarm says nothing of the network
+        raise
     except Exception:  # this size may not work; _compare, which follows, reports real errors
         return False
     return not difference(expected, actual)
@@ -120,6 +122,8 @@ def _compare_at(
     try:
         _called(net, _noise(graph, sizes))
         small = again(sizes)
+    except TimeoutError:  # a caller's alarm says nothing of the network
+        raise
     except Exception:  # somebody's forward may raise anything at a size it does not take
         return False
     return not _compare(net, graph, small)
@@ -134,10 +138,14 @@ def _compare(net: nn.Module, asked: Graph, graph: Graph) -> str:
     inputs = _noise(asked, tuple(graph.nodes[name].shape[1:] for name in graph.inputs))
     try:
         expected = _called(net, inputs)
+    except TimeoutError:  # a caller's alarm says nothing of the network
+        raise
     except Exception as error:  # somebody's forward may raise anything; the reason is returned
         return f"called on noise, it raises {in_brief(error)}"
     try:
         actual = _of_graph(net, graph, inputs)
+    except TimeoutError:  # a caller's alarm says nothing of the network
+        raise
     except Exception as error:  # any failure here means that the graph is not the network's
         raise _differ(net, f"its traced graph cannot be computed: {in_brief(error)}") from error
     fact = difference(expected, actual)

@@ -538,6 +538,8 @@ def _exported(net: nn.Module, example: torch.Tensor, dynamic: dict[int, Any]) ->
             return torch.export.export(net, (example,), dynamic_shapes=shapes, strict=False)
     except EyeshotError:
         raise
+    except TimeoutError:  # a caller's alarm says nothing of the network
+        raise
     except Exception as error:  # somebody's forward may raise anything
         raise cannot_export(net, error, [tuple(example.shape[1:])]) from error
 

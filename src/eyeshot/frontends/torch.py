@@ -6,7 +6,6 @@ image of 10⁵ x 10⁵ costs no more than one of 10 x 10. The module itself does
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import operator as python_operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -216,6 +215,8 @@ def _exported(
                     exported = torch.export.export(guarded, inputs, strict=False)
     except EyeshotError:
         raise
+    except TimeoutError:  # a caller's alarm says nothing of the network
+        raise
     except Exception as error:  # somebody's forward may raise anything
         raise cannot_export(net, error, sizes) from error
     program = _plain(exported)
@@ -233,6 +234,8 @@ def _with_numbers(
     """
     try:
         exported = torch.export.export(guarded, inputs, strict=False)
+    except TimeoutError:  # a caller's alarm says nothing of the network
+        raise
     except Exception as error:
         found = _by_known_numbers(net, guarded, inputs)
         if found is None:
@@ -247,10 +250,12 @@ def _by_known_numbers(
     net: torch.nn.Module, guarded: torch.nn.Module, inputs: tuple[torch.Tensor, ...]
 ) -> ExportedProgram | None:
     """The program; None if it cannot be had, or a number may have been read that changes."""
-    exported = None
-    with contextlib.suppress(Exception), KnownNumbers(net):
-        exported = torch.export.export(guarded, inputs, strict=False)
-    if exported is None:
+    try:
+        with KnownNumbers(net):
+            exported = torch.export.export(guarded, inputs, strict=False)
+    except TimeoutError:  # a caller's alarm says nothing of the network
+        raise
+    except Exception:  # the first trace's error is reported
         return None
     names = exported.graph_signature.user_inputs
     return None if writes_into_known(exported.graph, {str(one) for one in names}) else exported

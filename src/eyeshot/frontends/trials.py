@@ -153,6 +153,8 @@ def failure_on_shapes(net: nn.Module, *, batched: bool = False) -> Callable[...,
     def fails(*shapes: Sequence[int]) -> Exception | None:
         try:
             called(*shapes)
+        except TimeoutError:  # a caller's alarm says nothing of the network
+            raise
         except Exception as error:  # somebody's forward may raise anything; it is returned
             return error
         return None
@@ -208,6 +210,8 @@ def with_batches(net: nn.Module, graph: Graph) -> Graph:
     try:
         two = [(2, *graph.nodes[name].shape[1:]) for name in graph.inputs]
         leaves = torch.utils._pytree.tree_leaves(_called_on_shapes(net, True)(*two))
+    except TimeoutError:  # a caller's alarm says nothing of the network
+        raise
     except Exception:  # some networks take one image at a time: the batch remains unknown
         return graph
     shapes = [tuple(one.shape) for one in leaves if isinstance(one, torch.Tensor)]
@@ -449,6 +453,8 @@ class KnownNumbers(TorchFunctionMode):
         try:
             with _disable_current_modes():
                 found = func(*tree_map(_put(values), args), **tree_map(_put(values), kwargs))
+        except TimeoutError:  # a caller's alarm says nothing of the network
+            raise
         except Exception:  # what a call of ours cannot compute is not known
             return
         numbers = [one for one in tree_leaves(found) if isinstance(one, torch.Tensor)]
