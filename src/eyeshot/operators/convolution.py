@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -49,6 +50,7 @@ from eyeshot.operators.tile import (
     padded,
     widened,
 )
+from eyeshot.operators.transposed_phases import Phases, by_phases
 
 
 def sliding(source: Node, windows: list[AxisMap], params: Params, mixed: bool) -> Described:
@@ -164,6 +166,9 @@ def transposed_on_tile(node: Node, tensors: Tensors) -> Computation:
     """conv_transpose1d, 2d, 3d: the rows that a band of inputs reaches, cut to those wanted."""
     (weight,), bias = weights_and_bias(node, tensors)
     count = weight.ndim - 2
+    if by_phases(node) and kernels.has_onednn(weight):
+        last = Activation(node.params.activation, node.params.scalars or ())
+        return _phases_on_tile(Phases(weight, bias, node.params.stride, last))
     convolve = _TRANSPOSED[count]
     options: dict[str, Any] = {
         "stride": node.params.stride,
@@ -184,6 +189,16 @@ def transposed_on_tile(node: Node, tensors: Tensors) -> Computation:
             value = convolve(tile.value, weight, None, **options)
             value = _placed(value, tile, box, first)
         return finish(value if bias is None else value.add_(bias.reshape(shape)))
+
+    return compute
+
+
+def _phases_on_tile(phases: Phases) -> Computation:
+    def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
+        (tile,) = inputs
+        if tile.value.ndim == 4:
+            return phases(tile, box, room)
+        return phases(replace(tile, value=tile.value[None]), box, None)[0]
 
     return compute
 
@@ -332,6 +347,9 @@ def transposed_effort(node: Node, shapes: Shapes) -> Effort:
     params = node.params
     if not params.kernel:
         return Effort()
+    if by_phases(node):
+        cells = math.prod(params.kernel) * params.in_channels
+        return Effort(per_output=Fraction(cells, math.prod(params.stride)))
     return Effort(per_input=math.prod(params.kernel) * params.out_channels // params.groups)
 
 

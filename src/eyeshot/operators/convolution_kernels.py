@@ -164,6 +164,14 @@ def convolver(
     return _with_input(make(weights, bias, options, last), weights[0], options)
 
 
+def plain_convolver(
+    weight: torch.Tensor, bias: torch.Tensor | None, last: Activation
+) -> AddingConvolver:
+    """oneDNN's sum of products over two axes, without stride, dilation and groups."""
+    options: Options = ([1, 1], [1, 1], 1)
+    return _with_input(_onednn([weight], bias, options, last), weight, options)
+
+
 def _then(compute: Convolver, last: Activation) -> AddingConvolver:
     """Adds the value and applies the activation after a kernel that can do neither."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from eyeshot.graph import ConvolutionParams, Graph
 from eyeshot.operators import compiled_blocks, compiled_layers, compiled_signals, winograd
 from eyeshot.operators.compiled_blocks import with_blocks, without_blocks
+from eyeshot.operators.transposed_phases import with_phases, without_phases
 
 
 def with_methods(graph: Graph, width: int | None = None) -> Graph:
@@ -16,14 +17,14 @@ def with_methods(graph: Graph, width: int | None = None) -> Graph:
             will compute; None for this process.
     """
     compiled = None if width is None else width > 0
-    graph = compiled_signals.with_signals(graph, width)
+    graph = with_phases(compiled_signals.with_signals(graph, width))
     graph = compiled_layers.with_compiled(winograd.with_winograd(graph, compiled), width)
     return with_blocks(graph, width)
 
 
 def without_methods(graph: Graph) -> Graph:
     """The graph in which every convolution is computed by torch's own libraries."""
-    graph = compiled_signals.without_signals(without_blocks(graph))
+    graph = without_phases(compiled_signals.without_signals(without_blocks(graph)))
     return compiled_layers.without_compiled(winograd.without_winograd(graph))
 
 
