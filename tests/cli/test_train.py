@@ -106,6 +106,16 @@ def test_evaluate_in_numbers(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [line["name"] for line in figures["per_class"]] == ["lying", "upright"]
 
 
+def test_evaluate_in_chinese(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EYESHOT_LANG", "zh")
+    assert main(["evaluate", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("准确率 ")
+    assert "真实 \\ 预测" in shown
+
+
 def test_evaluate_for_a_person(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run)]) == 0
     shown = capsys.readouterr().out

@@ -28,7 +28,7 @@ from eyeshot.cli.train import (
 )
 from eyeshot.errors import BadFile, BadValue, UserError
 from eyeshot.files import check_free, check_page, write_aside
-from eyeshot.language import tr
+from eyeshot.language import ntr, tr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -125,22 +125,26 @@ def evaluate_run(
 
 def _tell_classes(evaluation: Evaluation) -> None:
     right = round(evaluation.accuracy * evaluation.count)
-    console.print(f"accuracy {percent(evaluation.accuracy)} ({right} of {evaluation.count})")
+    share = percent(evaluation.accuracy)
+    console.print(tr("accuracy {share} ({n} of {all})", share=share, n=right, all=evaluation.count))
     console.print(class_table(evaluation))
     console.print(confusion_table(evaluation))
 
 
 def _tell_masks(evaluation: MaskEvaluation) -> None:
-    from eyeshot.language import counted
-
     console.print(
-        f"pixel accuracy {percent(evaluation.accuracy)}, mean Dice {percent(evaluation.dice)}, "
-        f"on {counted(len(evaluation.pictures), 'whole picture')}",
+        ntr(
+            "pixel accuracy {share}, mean Dice {dice}, on {n} whole picture",
+            "pixel accuracy {share}, mean Dice {dice}, on {n} whole pictures",
+            len(evaluation.pictures),
+            share=percent(evaluation.accuracy),
+            dice=percent(evaluation.dice),
+        ),
         soft_wrap=True,
     )
     console.print(mask_table(evaluation))
-    table = Table("picture", title="each picture", title_justify="left")
-    for heading in ("pixel accuracy", "mean Dice"):
+    table = Table(tr("picture"), title=tr("each picture"), title_justify="left")
+    for heading in (tr("pixel accuracy"), tr("mean Dice")):
         table.add_column(heading, justify="right")
     for picture in evaluation.pictures:
         table.add_row(picture.name, percent(picture.accuracy), percent(picture.dice))
@@ -192,21 +196,21 @@ def _tell_samples(evaluation: SampleEvaluation) -> None:
 
 def mask_table(evaluation: MaskEvaluation) -> Table:
     """A row per class: pixels, Dice, IoU, precision, recall, boundary F1."""
-    table = Table("class", title="each class", title_justify="left")
-    headings = ("pixels", "Dice", "IoU", "precision", "recall")
-    for heading in (*headings, f"boundary F1 ({evaluation.tolerance} px)"):
+    table = Table(tr("class"), title=tr("each class"), title_justify="left")
+    headings = (tr("pixels"), "Dice", "IoU", tr("precision"), tr("recall"))
+    for heading in (*headings, tr("boundary F1 ({n} px)", n=evaluation.tolerance)):
         table.add_column(heading, justify="right")
     for one in evaluation.per_class:
         shares = (one.dice, one.iou, one.precision, one.recall, one.boundary_f1)
-        pixels = f"{one.pixels:,}" if one.pixels else "absent"
+        pixels = f"{one.pixels:,}" if one.pixels else tr("absent")
         table.add_row(one.name, pixels, *(percent(share) for share in shares))
     return table
 
 
 def class_table(evaluation: Evaluation) -> Table:
     """A row per class: pictures, precision, recall."""
-    table = Table("class", title="each class", title_justify="left")
-    for heading in ("pictures", "precision", "recall"):
+    table = Table(tr("class"), title=tr("each class"), title_justify="left")
+    for heading in (tr("pictures"), tr("precision"), tr("recall")):
         table.add_column(heading, justify="right")
     for result in evaluation.per_class:
         table.add_row(
@@ -218,7 +222,7 @@ def class_table(evaluation: Evaluation) -> Table:
 def confusion_table(evaluation: Evaluation) -> Table:
     """The number of pictures of each true class (row) and predicted class (column)."""
     names = [result.name for result in evaluation.per_class]
-    table = Table("is \\ said", title="confusion", title_justify="left")
+    table = Table(tr("is \\ said"), title=tr("confusion"), title_justify="left")
     for name in names:
         table.add_column(name, justify="right")
     for name, row in zip(names, evaluation.confusion.tolist(), strict=True):

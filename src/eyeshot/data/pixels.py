@@ -294,8 +294,11 @@ def _level(ink: Plane) -> Plane:
 
 def _blank(contrast: float) -> BadValue:
     return BadValue(
-        f"the page is blank: its darkest mark differs from the paper by {contrast:.0%}",
-        cure="photograph it nearer, in better light",
+        tr(
+            "the page is blank: its darkest mark differs from the paper by {share}",
+            share=f"{contrast:.0%}",
+        ),
+        cure=tr("photograph it nearer, in better light"),
     )
 
 
@@ -478,7 +481,7 @@ def _prepare_digit(plain: Bytes, notes: list[str]) -> Bytes:
     gray = reduce(to_channels(plain, GRAY)[..., 0])
     if int(gray.max()) - int(gray.min()) <= _FLAT:
         raise BadValue(
-            "the page is blank: all of it is of one shade", cure="use a picture of a digit"
+            tr("the page is blank: all of it is of one shade"), cure=tr("use a picture of a digit")
         )
     if gray.shape == (FIELD, FIELD) and not is_light((gray / 255).astype(np.float32)):
         return gray
