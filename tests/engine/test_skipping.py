@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,7 @@ from eyeshot.axes import Interval
 from eyeshot.engine import blank, skipping
 from eyeshot.engine.executing import RunReport
 from eyeshot.engine.job import Job
-from eyeshot.engine.skipping import skip
+from eyeshot.engine.skipping import PolygonWhere, skip
 from eyeshot.errors import BadFile, BadValue, Unsupported
 from eyeshot.images import open_source
 from tests.engine.law import (
@@ -294,6 +295,42 @@ def test_where_by_a_polygon_with_a_hole(tmp_path: Path) -> None:
     assert np.abs(found - truth)[:, inside].max() <= 1e-5 * np.abs(truth).max()
 
 
+@pytest.mark.parametrize("reach", [0.6, 3, 30])
+def test_a_polygon_is_the_same_however_it_is_cut(reach: float, tmp_path: Path) -> None:
+    """By bands, strips and a run that is resumed; also if it is far larger than the image."""
+    random = np.random.default_rng(0)
+    for _ in range(2):
+        turns = np.sort(random.uniform(0, 2 * np.pi, 9))
+        far = random.uniform(0.2, 1, 9) * 50 * reach
+        ring = np.stack([40 + far * np.cos(turns), 30 + far * np.sin(turns)], 1)
+        path = tmp_path / "a.geojson"
+        path.write_text(json.dumps(polygons(ring.tolist())))
+        where = PolygonWhere(path, (60, 80), (60, 80))
+        mask = where.inside(Interval(0, 60), Interval(0, 80))
+        for step in (1, 7, 16):
+            rows = [Interval(at, min(at + step, 60)) for at in range(0, 60, step)]
+            columns = [Interval(at, min(at + step, 80)) for at in range(0, 80, step)]
+            by_parts = np.block(
+                [[where.inside(down, across) for across in columns] for down in rows]
+            )
+            np.testing.assert_array_equal(by_parts, mask)
+        corners = (ring - 0.5).astype(np.float32)
+        depth = np.array(
+            [[cv2.pointPolygonTest(corners, (x, y), True) for x in range(80)] for y in range(60)]
+        )
+        assert mask[depth > 1e-3].all()
+        assert not mask[depth < -0.71].any()  # half the diagonal of a pixel
+
+
+def test_pixels_that_an_edge_passes_through_are_inside(tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps(polygons([[3.2, 5.2], [9.8, 5.2], [9.8, 5.3], [3.2, 5.3]])))
+    mask = PolygonWhere(path, (20, 20), (20, 20)).inside(Interval(0, 20), Interval(0, 20))
+    truth = np.zeros((20, 20), bool)
+    truth[5, 3:10] = True
+    np.testing.assert_array_equal(mask, truth)
+
+
 def test_where_of_a_network_that_mixes_all_positions() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), SqueezeExcite(4, 2)).eval()
     image = noise(1, 300, 280)
@@ -336,12 +373,17 @@ def test_where_that_cannot_be_taken(tmp_path: Path) -> None:
         ('{"type": "FeatureCollection", "features": []}', "holds no polygon"),
         (json.dumps(polygons([[900, 900], [990, 900], [990, 990]])), "outside of the image"),
         ('{"type": "Feature", "geometry": null}', "holds no polygon"),
+        ('{"type": "Polygon", "coordinates": []}', "holds no polygon"),
         ('{"type": "Point", "coordinates": [3, 4]}', r"a\.geojson: holds a Point, which has no"),
     ):
         path = tmp_path / "a.geojson"
         path.write_text(text)
         with pytest.raises((BadFile, BadValue), match=fact):
             eyeshot.run(net, image, where=path)
+    mask = np.zeros((64, 640), bool)
+    mask[0, 0] = True  # between two positions
+    with pytest.raises(BadValue, match="the mask: nothing of the output"):
+        eyeshot.run(net, image, where=mask)
     with pytest.raises(BadValue, match="every pixel is 0"):
         eyeshot.run(net, image, where=np.zeros((4, 4)))
     with pytest.raises(BadValue, match=r"--fill 256, and the samples of .* are uint8"):

@@ -21,7 +21,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,12 +45,13 @@ Mask = NDArray[np.bool_]
 _POLYGONS = (".geojson", ".json")
 _LARGEST = 2**28
 """The most bytes of a GeoJSON file."""
-_SHIFT = 4
-"""Fractional bits of a polygon's corners for OpenCV."""
 
 
 class Where(Protocol):
     """The positions of an output to compute."""
+
+    name: str
+    """What the caller calls it, for messages."""
 
     @property
     def digest(self) -> str:
@@ -86,7 +86,7 @@ def where_of(mask: Any, image: Sequence[int], output: Sequence[int]) -> Where:
                 for top in range(0, source.shape[1], 1024)
             ]
         )
-    return MaskWhere(marks, output, source.name)
+    return MaskWhere(marks, output, "the mask" if path is None else str(path))
 
 
 def _marked(samples: NDArray[Any], alpha: bool) -> Mask:
@@ -102,7 +102,7 @@ class MaskWhere:
     def __init__(self, mask: Mask, output: Sequence[int], name: str = "the mask") -> None:
         if not mask.any():
             raise BadValue(f"{name}: every pixel is 0", cure="mark what to compute by other values")
-        self._mask, self._output = mask, output
+        self._mask, self._output, self.name = mask, output, name
         self.digest = hashlib.sha256(
             repr(mask.shape).encode() + np.packbits(mask).tobytes()
         ).hexdigest()[:16]
@@ -119,7 +119,11 @@ class MaskWhere:
 
 
 class PolygonWhere:
-    """Polygons in pixels of the image; positions on their edges are inside."""
+    """Polygons in pixels of the image.
+
+    A position is inside if its center is, or if an edge passes through its pixel. That depends on
+    the edges and on its own place alone, so a mask is the same in every band and strip.
+    """
 
     def __init__(self, path: Path, image: Sequence[int], output: Sequence[int]) -> None:
         scale = np.array([output[1] / image[1], output[0] / image[0]])
@@ -135,14 +139,16 @@ class PolygonWhere:
             raise BadFile(
                 f"{path}: is not GeoJSON", cure="export Polygon or MultiPolygon features"
             ) from None
+        rings = [polygon for polygon in rings if polygon]
         if not rings or any(
             not ring.size or not np.isfinite(ring).all() for p in rings for ring in p
         ):
             raise BadFile(f"{path}: holds no polygon", cure="draw one, and export it as GeoJSON")
-        self._rings = rings
+        self.name = str(path)
+        self._edges = [np.concatenate(list(map(_edges, polygon))) for polygon in rings]
         self._boxes = [
-            (np.floor(polygon[0].min(0)).astype(int), np.ceil(polygon[0].max(0)).astype(int) + 1)
-            for polygon in rings
+            (np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int) + 1)
+            for corners in map(np.concatenate, rings)
         ]
         self.digest = hashlib.sha256(text).hexdigest()[:16]
         sides = [Interval(int(lo), int(hi)) for lo, hi in zip(*self._hull(), strict=True)]
@@ -159,24 +165,73 @@ class PolygonWhere:
     def inside(self, rows: Interval, columns: Interval) -> Mask:
         """See :meth:`Where.inside`."""
         found = np.zeros((len(rows), len(columns)), bool)
-        for rings, (lo, hi) in zip(self._rings, self._boxes, strict=True):
+        for edges, (lo, hi) in zip(self._edges, self._boxes, strict=True):
             down = Interval(int(lo[1]), int(hi[1])).intersect(rows)
             across = Interval(int(lo[0]), int(hi[0])).intersect(columns)
             if not down or not across:
                 continue
-            part = np.zeros((len(down), len(across)), np.uint8)
-            corner = np.array([across.lo, down.lo])
-            corners = [
-                np.rint((ring - corner) * (1 << _SHIFT)).astype(np.int32)[:, np.newaxis]
-                for ring in rings
-            ]
-            cv2.fillPoly(part, corners, 1, shift=_SHIFT)
             place = found[
                 down.lo - rows.lo : down.hi - rows.lo,
                 across.lo - columns.lo : across.hi - columns.lo,
             ]
-            place |= part.astype(bool)
+            place |= _filled(edges, down, across)
         return found
+
+
+Edges = NDArray[np.float64]
+"""(n, 4): x and y of the upper end of each edge, then of the lower one."""
+
+
+def _edges(ring: NDArray[Any]) -> Edges:
+    """The edges of a ring (n, 2) of corners, closed."""
+    both = np.concatenate([ring, np.roll(ring, -1, 0)], 1)
+    turned = both[:, 1] > both[:, 3]
+    both[turned] = both[turned][:, [2, 3, 0, 1]]
+    return both
+
+
+def _filled(edges: Edges, rows: Interval, columns: Interval) -> Mask:
+    """(rows, columns) bool: the positions of a polygon, and those that an edge passes through."""
+    edges = edges[(edges[:, 1] < rows.hi) & (edges[:, 3] >= rows.lo - 1)]
+    flips = np.zeros((len(rows), len(columns)), np.uint8)
+    # A center is inside if the edges to its left are odd in number.
+    each, row = _rows_of(np.ceil(edges[:, 1]), np.ceil(edges[:, 3]), rows)
+    column = np.ceil(_at(edges[each], row)) - columns.lo
+    here = column < len(columns)
+    place = (row[here] - rows.lo, np.maximum(column[here], 0).astype(int))
+    np.bitwise_xor.at(flips, place, 1)
+    found: Mask = np.bitwise_xor.accumulate(flips, 1).astype(bool)
+    each, row = _rows_of(np.floor(edges[:, 1] + 0.5), np.floor(edges[:, 3] + 0.5) + 1, rows)
+    ends = np.stack([_at(edges[each], row - 0.5), _at(edges[each], row + 0.5)])
+    level = edges[each, 1] == edges[each, 3]
+    ends[:, level] = edges[each][level][:, [0, 2]].T
+    first, last = np.floor(np.sort(ends, 0) + 0.5)
+    first, last = np.maximum(first, columns.lo), np.minimum(last, columns.hi - 1)
+    counts = np.maximum(last - first + 1, 0).astype(int)
+    found[np.repeat(row - rows.lo, counts), _counted(first - columns.lo, counts)] = True
+    return found
+
+
+def _rows_of(
+    first: NDArray[Any], end: NDArray[Any], rows: Interval
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """For each row from the first to the end of each edge: the edge's number, and the row's."""
+    first = np.clip(first, rows.lo, rows.hi)
+    counts = (np.clip(end, rows.lo, rows.hi) - first).clip(0).astype(int)
+    return np.repeat(np.arange(len(counts)), counts), _counted(first, counts)
+
+
+def _counted(first: NDArray[Any], counts: NDArray[Any]) -> NDArray[np.intp]:
+    """``counts`` whole numbers from each of ``first`` on, one series after another."""
+    before = np.repeat(np.cumsum(counts) - counts, counts)
+    return np.asarray(np.repeat(first, counts).astype(int) + np.arange(counts.sum()) - before)
+
+
+def _at(edges: Edges, y: NDArray[Any]) -> NDArray[np.float64]:
+    """The x of each edge at a height; at its nearest end outside of it."""
+    x, top, other, low = edges.T
+    share = (np.clip(y, top, low) - top) / np.where(low > top, low - top, 1)
+    return np.asarray(np.where(share < 1, x + share * (other - x), other))
 
 
 def _text(path: Path) -> bytes:
@@ -428,7 +483,9 @@ def _asked(
         band = Interval(top, top + sides[0]).intersect(rows)
         asked[number] = np.logical_or.reduceat(marks.inside(band, columns).any(0), starts)
     if not asked.any():
-        raise BadValue(f"{where}: nothing of the output is marked", cure="mark what to compute")
+        raise BadValue(
+            f"{marks.name}: nothing of the output is marked", cure="mark what to compute"
+        )
     return asked, marks
 
 
