@@ -13,6 +13,7 @@ from torch import nn
 import eyeshot
 from eyeshot.frontends.torch import graph_of
 from eyeshot.graph import Kind
+from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 PICKED = torch.tensor([3, 1, 0])
@@ -95,3 +96,39 @@ def test_what_has_no_rule_is_named_and_called_whole(function: Function, operator
     with torch.no_grad():
         truth = net(image[None])[0].numpy()
     np.testing.assert_allclose(eyeshot.run(net, image), truth, rtol=0, atol=1e-6)
+
+
+class _Between(nn.Module):
+    """A pointwise function whose rows a convolution keeps, and so a buffer takes."""
+
+    def __init__(self, function: Callable[[_Between, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 2, 5, padding=2)
+        self.scale, self.slope = nn.Parameter(torch.rand(8, 1, 1)), nn.PReLU(8)
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.last(self.function(self, self.first(x)))
+        return result
+
+
+POINTWISE: dict[str, Callable[[_Between, torch.Tensor], torch.Tensor]] = {
+    "a scale that learns": lambda net, x: x * net.scale,
+    "slopes": lambda net, x: net.slope(x),
+    "a number": lambda net, x: 1.5 - x,
+    "a factor": lambda net, x: torch.add(x.sin(), x, alpha=0.5),
+    "chosen": lambda net, x: torch.where(x > 0.1, x.exp(), -x),
+    "one for all": lambda net, x: torch.maximum(x, x.amax((1, 2, 3), keepdim=True) / 2),
+    "another type": lambda net, x: (x.double() + 1).float() * x.bfloat16(),
+    "a channel for all": lambda net, x: x * x[:, :1] + x[:, 1:2],
+    "with limits": lambda net, x: x.clamp(-0.3, 0.4),
+    "more channels": lambda net, x: x[:, :1].tanh() + net.scale,
+}
+
+
+@pytest.mark.parametrize("name", POINTWISE)
+def test_rows_written_where_they_are_kept_are_those_of_the_whole_pass(name: str) -> None:
+    net, x = enliven(_Between(POINTWISE[name]), noise(1, 1, 40, 30)), noise(1, 40, 30)
+    for band in (3, 16):
+        parts, _ = by_parts(cut(job_of(net, x), band))
+        assert largest_difference(parts, whole(net, x)) <= 1e-5

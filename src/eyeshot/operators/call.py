@@ -8,11 +8,13 @@ In this file:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from eyeshot.axes import AxisMap, Broadcast, Global, Identity, Interval
@@ -59,14 +61,46 @@ def calling(node: Node, tensors: Tensors) -> Computation:
         if node.family not in _NOT_BY_PLACE
     }
 
+    into = _writing_form(call.target)
+
     def compute(inputs: list[Tile], box: Box, room: torch.Tensor | None = None) -> torch.Tensor:
         values = {name: inputs[place].value for name, place in order.items()}
         cuts = {name: _cut_weight(tensors[name], dims, box) for name, dims in placed.items()}
         weights = {**tensors, **cuts}
-        result: torch.Tensor = call.substituted(partial(_put, values, weights))()
-        return result
+        put = call.substituted(partial(_put, values, weights))
+        if into is None or room is None or not _is_plain(put, room):
+            result: torch.Tensor = put()
+            return result
+        into(*put.args, **put.kwargs, out=room)
+        return room
 
     return compute
+
+
+@functools.cache
+def _writing_form(target: Any) -> Callable[..., Any] | None:
+    """The form of a pointwise operator of torch that writes to memory that is there."""
+    if torch.Tag.pointwise not in getattr(target, "tags", ()):
+        return None
+    packet = target.overloadpacket
+    own = [(one.name, str(one.type)) for one in target._schema.arguments]
+    for name in packet.overloads():
+        form: Callable[..., Any] = getattr(packet, name)
+        arguments = form._schema.arguments  # type: ignore[attr-defined]
+        outs = [one.name for one in arguments if one.is_out]
+        rest = [(one.name, str(one.type)) for one in arguments if not one.is_out]
+        if outs == ["out"] and rest == own:
+            return form
+    return None
+
+
+def _is_plain(call: Call, room: torch.Tensor) -> bool:
+    """Whether a call computes numbers of one type, on one device: those of the memory given."""
+    tensors = [one for one in call.leaves if isinstance(one, torch.Tensor)]
+    kinds = {(one.dtype, one.device) for one in tensors}
+    if kinds != {(room.dtype, room.device)} or not room.is_floating_point():
+        return False
+    return np.broadcast_shapes(*(tuple(one.shape) for one in tensors)) == tuple(room.shape)
 
 
 def _put(nodes: Tensors, weights: Tensors, value: Any) -> Any:
