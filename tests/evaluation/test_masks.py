@@ -14,6 +14,7 @@ from PIL import Image
 from scipy import ndimage
 from tests.networks import examples
 from torch import Tensor, nn
+from torch.nn import functional
 
 from eyeshot import nets
 from eyeshot.cli.trained import mask_table
@@ -22,6 +23,7 @@ from eyeshot.engine.networks import trace
 from eyeshot.errors import BadValue
 from eyeshot.evaluation import MaskEvaluation, passes
 from eyeshot.evaluation.pairs import BoundaryCount, judge_masks
+from eyeshot.training.tasks import Targets
 
 Labels = NDArray[np.int64]
 
@@ -247,3 +249,47 @@ def test_without_padding_a_picture_is_read_by_windows(
 def noise(height: int, width: int) -> Labels:
     """Black and white pixels at random."""
     return np.random.default_rng(height).integers(0, 2, (height, width)) * 255
+
+
+class Coarse(Threshold):
+    """An answer for each block of four by four pixels; the shape of the answer is ``made``."""
+
+    def __init__(self, made: str) -> None:
+        super().__init__()
+        self._made = made
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._made == "from the left":  # pixels before the answer alone are left out
+            return super().forward(x)[..., 3:]
+        if self._made == "by one convolution":
+            x = functional.conv2d(x, x.new_full((1, 1, 4, 4), 1 / 16), stride=4)
+        else:
+            x = functional.max_pool2d(functional.max_pool2d(x, 2), 2)
+        if self._made == "up again":
+            x = functional.interpolate(x, scale_factor=4.0)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("length", [40, 41, 42, 43])
+@pytest.mark.parametrize("made", ["by pools", "by one convolution", "up again", "from the left"])
+def test_answers_are_judged_where_they_belong(made: str, length: int, tmp_path: Path) -> None:
+    """What remains at the end of a picture moved them by half of it: a right one was 68 % right."""
+    generator = np.random.default_rng(1)
+    for number in range(4):
+        blocks = generator.integers(0, 2, (11, 11)).repeat(4, 0).repeat(4, 1)[:length, :length]
+        write_pair(tmp_path, str(number), blocks * 255, blocks * 255)
+    pairs = load_pairs(tmp_path)
+    net = trace(Coarse(made).eval(), mean=(0.0,), std=(1.0,))
+    evaluation = judge_masks(net, pairs, pairs.validation)
+    assert evaluation.accuracy == 1
+    side = length - 3 if made == "from the left" else 40
+    assert evaluation.confusion.sum() == side * (length if made == "from the left" else 40)
+    output = net.geometry.output
+    places = torch.arange(length).expand(1, length, length)
+    valid = torch.ones(1, length, length, dtype=torch.bool)
+    across = side // int(output.stride[1])
+    targets = Targets(places, valid).like(torch.zeros(1, 2, across, across), output)
+    first = {"from the left": 3, "up again": 0}.get(made, 2)
+    assert targets.values[0, 0, :3].tolist() == [
+        first + int(output.stride[1]) * n for n in range(3)
+    ]

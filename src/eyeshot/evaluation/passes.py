@@ -43,7 +43,7 @@ class Answer:
     Attributes:
         samples: (C, h, w), in memory or in a file; (C, d, h, w) for a volume, (C, l) for a signal.
         offset: the image's pixel (row, column) that ``samples[:, 0, 0]`` belongs to. It is (0, 0),
-            unless the network's output is smaller than the image and lies in its middle.
+            unless the network's output is smaller than the image: then its geometry tells.
     """
 
     samples: NDArray[Any]
@@ -114,15 +114,17 @@ def answered(
 
 
 def _placed(net: Traced, samples: NDArray[Any], size: tuple[int, ...]) -> Answer:
-    """An answer (C, h, w), placed in the middle of its image (height, width)."""
+    """An answer (C, h, w), where it belongs in its image (height, width)."""
+    offset = (0,) * len(size)
     if any(n > m for n, m in zip(size, samples.shape[1:], strict=True)):
-        for axis, step in enumerate(net.geometry.output.stride, start=1):
+        output = net.geometry.output
+        pairs = zip(size, samples.shape[1:], strict=True)
+        offset = tuple(output.place(axis, n, m) for axis, (n, m) in enumerate(pairs))
+        for axis, step in enumerate(output.stride, start=1):
             if step > 1:
                 samples = np.repeat(samples, int(step), axis)
         samples = samples[(slice(None), *map(slice, size))]
-    return Answer(
-        samples, tuple((n - m) // 2 for n, m in zip(size, samples.shape[1:], strict=True))
-    )
+    return Answer(samples, offset)
 
 
 def tell_sizes(geometry: NetGeometry) -> tuple[str, ...]:

@@ -264,6 +264,9 @@ class OutputGeometry:
             output (y, x) belongs to the pixel (y + margin, x + margin).
         stride: pixels from one output to the next, along each axis.
         padded: outputs near the border see padding, or a repeated border.
+        offset: along each axis, the first pixel that output 0 belongs to, where the output covers
+            less than the input: its stride of pixels lies around the middle of what it sees,
+            whatever remains at the end of an input of another size.
     """
 
     receptive_field: tuple[int, ...]
@@ -274,6 +277,7 @@ class OutputGeometry:
     margin: int
     stride: tuple[Fraction, ...]
     padded: bool
+    offset: tuple[int, ...]
 
     @property
     def halo(self) -> int:
@@ -301,7 +305,12 @@ class OutputGeometry:
             margin=max(side.margin for side in sides),
             stride=tuple(p.stride for p in phases),
             padded=any(side.padded for side in sides),
+            offset=tuple(map(_offset, phases)),
         )
+
+    def place(self, axis: int, inputs: int, outputs: int) -> int:
+        """The first pixel that output 0 belongs to, of an input of any size along an axis."""
+        return min(self.offset[axis], max(0, math.floor(inputs - outputs * self.stride[axis])))
 
 
 def by_neighborhood(graph: Graph) -> Graph:
@@ -361,6 +370,15 @@ def _alignment(graph: Graph, fields: Fields) -> int:
         phases.inputs for node in graph for phases in fields.phases(node.name) if phases is not None
     ]
     return math.lcm(*periods)
+
+
+def _offset(phases: Phases) -> int:
+    """See :attr:`OutputGeometry.offset`: the mean over the phases that see anything."""
+    some = np.flatnonzero(phases.lo < phases.hi).tolist()
+    middles = [Fraction(int(phases.lo[unit] + phases.hi[unit]) - 1, 2) for unit in some]
+    apart = [middle - unit * phases.stride for middle, unit in zip(middles, some, strict=True)]
+    first = sum(apart, Fraction(0)) / max(1, len(apart)) - (phases.stride - 1) / 2
+    return max(0, math.floor(first))
 
 
 @dataclass(frozen=True, slots=True)

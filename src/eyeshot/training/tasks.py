@@ -34,6 +34,7 @@ from eyeshot.evaluation.labels import (
     to_bytes,
 )
 from eyeshot.evaluation.pairs import LEAST_ERROR, Likeness, judge_masks, judge_pictures
+from eyeshot.geometry.sizes import OutputGeometry
 from eyeshot.runs import RunConfig, build_net, normalize, score
 from eyeshot.runs.inputs import geometry_of_named
 from eyeshot.training.augmentation import augment_crops, shift_pictures
@@ -191,28 +192,28 @@ class Targets:
     values: Tensor
     valid: Tensor
 
-    def like(self, outputs: Tensor, stride: tuple[int, ...] = (1, 1)) -> Targets:
+    def like(self, outputs: Tensor, output: OutputGeometry | None = None) -> Targets:
         """The targets of ``outputs``, one for each.
 
-        If a network removes pixels at each side, the targets are those in the middle. If it has one
-        output for ``stride`` pixels, the target is that of the middle one of them.
+        If a network removes pixels at the sides, the targets are those that its outputs belong to;
+        without ``output``, those in the middle. If it has one output for several pixels, the target
+        is that of the middle one of them.
         """
-        sides = zip(self.valid.shape[1:], outputs.shape[2:], stride, strict=True)
+        axes = outputs.ndim - 2
+        sides = zip(self.valid.shape[1:], outputs.shape[2:], strict=True)
         values, valid = self.values, self.valid
-        for axis, (n, m, step) in enumerate(sides, start=-len(stride)):
-            places = _middle(n, m, step, valid.device)
-            if places is not None:
-                values, valid = values.index_select(axis, places), valid.index_select(axis, places)
+        for axis, (n, m) in enumerate(sides):
+            if output is None:
+                step, first = 1, (n - m) // 2
+            else:
+                step, first = int(output.stride[axis]), output.place(axis, n, m)
+            if (step, n) != (1, m):
+                places = torch.arange(m, device=valid.device) * step + first + step // 2
+                places = places.clamp(max=n - 1)
+                along = axis - axes
+                values = values.index_select(along, places)
+                valid = valid.index_select(along, places)
         return self if valid is self.valid else Targets(values, valid)
-
-
-def _middle(pixels: int, outputs: int, step: int, device: torch.device) -> Tensor | None:
-    """The pixel of each output along an axis; None if each pixel has its own output."""
-    if pixels == outputs and step == 1:
-        return None
-    margin = max(0, (pixels - outputs * step) // 2)
-    places = torch.arange(outputs, device=device) * step + margin + step // 2
-    return places.clamp(max=pixels - 1)
 
 
 class CropLearning:
@@ -226,7 +227,7 @@ class CropLearning:
         if pairs.dims != _PICTURE:
             self._memory_format = torch.contiguous_format
         self._sampler = make_sampler(pairs, config.size, geometry, recipe.seed)
-        self._stride = tuple(map(int, geometry.output.stride))
+        self._output = geometry.output
         self._kinds = () if recipe.augment == "none" else tuple(recipe.augment.split(","))
         flat = (-1, *(1 for _ in config.size))
         self._mean = torch.tensor(config.mean).view(flat)
@@ -310,13 +311,13 @@ class Restoration(CropLearning):
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """The recipe's loss between pictures (B, C, H, W) in 0 … 1, on the valid pixels."""
-        targets = targets.like(outputs)
+        targets = targets.like(outputs, self._output)
         kind = self._config.recipe.loss
         return restoration_loss(kind, outputs, targets.values, targets.valid)
 
     def sums(self, loss: Tensor, outputs: Tensor, targets: Targets) -> Tensor:
         """Loss, and PSNR in decibels."""
-        targets = targets.like(outputs)
+        targets = targets.like(outputs, self._output)
         clipped = outputs.clamp(0, 1)
         error = restoration_loss("mse", clipped, targets.values, targets.valid)
         return torch.stack([loss, -10 * error.clamp_min(LEAST_ERROR).log10()]) * len(outputs)
@@ -336,7 +337,7 @@ class Segmentation(CropLearning):
 
     def loss(self, outputs: Tensor, targets: Targets) -> Tensor:
         """Dice loss and cross-entropy of scores (B, classes, H, W) on the valid pixels."""
-        targets = targets.like(outputs, self._stride)
+        targets = targets.like(outputs, self._output)
         class_weights = self._config.recipe.class_weights
         weights = torch.tensor(class_weights, device=outputs.device) if class_weights else None
         outputs = scores_of(self._own, outputs, training=True)
@@ -344,7 +345,7 @@ class Segmentation(CropLearning):
 
     def sums(self, loss: Tensor, outputs: Tensor, targets: Targets) -> Tensor:
         """Loss, share of valid pixels that are right, and mean Dice of the classes there."""
-        targets = targets.like(outputs, self._stride)
+        targets = targets.like(outputs, self._output)
         count = outputs.shape[1]
         predicted, truth = outputs.argmax(1)[targets.valid], targets.values[targets.valid]
         table = torch.bincount(truth * count + predicted, minlength=count * count).view(
