@@ -22,7 +22,7 @@ from torch import nn
 
 import eyeshot
 from eyeshot import images
-from eyeshot.engine import block_task
+from eyeshot.engine import block_task, stored_maps
 from eyeshot.engine.block_dispatch import BlockDispatch, ClusterReport
 from eyeshot.engine.block_task import compute_block, open_run
 from eyeshot.engine.cluster_workers import _answer
@@ -343,6 +343,79 @@ def test_statistics_over_all_positions_are_gathered_in_stages(
     assert {report.stage for report in reports} == {0}  # what was gathered is kept
     assert _same_files(again, out)
     assert _leftovers(again) == []
+
+
+class _Deep(nn.Module):
+    """A U-Net with a norm behind each convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+
+        def layer(channels: int, outputs: int) -> nn.Module:
+            norm = nn.InstanceNorm2d(outputs, affine=True)
+            return nn.Sequential(nn.Conv2d(channels, outputs, 3, padding=1), norm, nn.ReLU())
+
+        self.one = nn.Sequential(layer(1, 8), layer(8, 8))
+        self.two = nn.Sequential(nn.MaxPool2d(2), layer(8, 16), layer(16, 16))
+        self.up = nn.ConvTranspose2d(16, 8, 2, stride=2)
+        self.last = nn.Sequential(layer(16, 8), nn.Conv2d(8, 2, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.one(x)
+        found: torch.Tensor = self.last(torch.cat([y, self.up(self.two(y))], 1))
+        return found
+
+
+def test_stages_store_maps_where_this_is_cheaper(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, image = _Deep().eval(), _image(tmp_path, 1, 280, 560)
+    plans: list[eyeshot.Plan] = []
+    reports: list[Any] = []
+
+    def run(name: str, one: Client, **options: Any) -> Path:
+        return Path(
+            eyeshot.run(net, image, tmp_path / name, client=one, planned=plans.append, **options)
+        )
+
+    monkeypatch.setattr(stored_maps, "_A_BYTE", 1e9)
+    plain = run("plain.zarr", client)
+    monkeypatch.setattr(stored_maps, "_A_BYTE", 0.1)
+    monkeypatch.setattr(stored_maps, "_A_CHUNK", 0.1)
+    out = run("out.zarr", client, progress=reports.append)
+    before, after = (plan.cluster for plan in plans)
+    assert before is not None
+    assert after is not None
+    assert before.stored == 0 < after.stored
+    assert after.redundancy < 1.4 < 2 < before.redundancy
+    assert reports[-1].multiply_adds == plans[1].bands.multiply_adds
+    whole = eyeshot.run(net, image)
+    for one in (plain, out):
+        assert np.abs(_read(one) - whole).max() <= 1e-5 * np.abs(whole).max()
+        assert _leftovers(one) == []
+    # Stopped after the stages, and continued: the maps are there, or a chunk of one is damaged.
+    for damaged in (False, True):
+        again = tmp_path / f"again{damaged}.zarr"
+        client.run(_fill_the_disk, 0)
+        try:
+            with warnings.catch_warnings(), pytest.raises(Failure, match="blocks are missing"):
+                warnings.simplefilter("ignore")
+                run(again.name, client, retries=0)
+        finally:
+            client.run(_mend_the_disk)
+        assert f"{again.name}.part.maps" in _leftovers(again)
+        if damaged:
+            chunk = min(Path(f"{again}.part.maps").glob("*.zarr/c.*"))
+            chunk.write_bytes(chunk.read_bytes()[::-1])
+        reports.clear()
+        with cluster(1, processes=False) as other:
+            monkeypatch.setattr(stored_maps, "_A_BYTE", 1e9)  # the choice is in the journal
+            run(again.name, other, resume=True, progress=reports.append)
+            monkeypatch.setattr(stored_maps, "_A_BYTE", 0.1)
+        assert ({report.stage for report in reports} == {0}) != damaged
+        assert _same_files(again, out)
+        assert _leftovers(again) == []
 
 
 class _Lines(nn.Module):
@@ -678,7 +751,7 @@ def _fill_the_disk(column: int) -> None:
     put = BlockWindow._put
 
     def failing(self: BlockWindow, top: int) -> None:
-        if self._window[1][0] == column:
+        if self._window[1][0] == column and ".part.maps" not in self.name:
             raise OSError(errno.ENOSPC, "No space left on device")
         put(self, top)
 

@@ -382,6 +382,7 @@ class StageDispatch(BlockDispatch):
     """Blocks of a stage that gathers statistics of maps."""
 
     states: dict[int, Any] = field(default_factory=dict)
+    maps: dict[int, dict[str, int]] = field(default_factory=dict)
     read: dict[int, int] = field(default_factory=dict)
 
     def _task(self) -> tuple[Any, ...]:
@@ -389,6 +390,7 @@ class StageDispatch(BlockDispatch):
 
     def _take(self, number: int, answer: Mapping[str, Any]) -> None:
         self.states[number], self.read[number] = answer["state"], answer["read"]
+        self.maps[number] = answer["maps"]
         self.done.add(number)
         self._in_a_row = 0
         self.spent.add(answer)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,11 @@ from eyeshot.engine.graph_file import read_graph
 from eyeshot.engine.heights import Extremes
 from eyeshot.engine.job import Job, moved
 from eyeshot.engine.memory import keep_usual_blocks, peak, resident
+from eyeshot.engine.moments import First
 from eyeshot.engine.outputs import Preparation, arrangement_of, form_for
 from eyeshot.engine.resuming import arithmetic
 from eyeshot.engine.skipping import Where, skip, where_of
+from eyeshot.engine.stored_maps import StoredMaps
 from eyeshot.errors import BadFile, EyeshotError, Failure, UserError, one_line
 from eyeshot.files import explain_os_error
 from eyeshot.geometry import Region
@@ -61,6 +63,7 @@ class BlockRun:
         where: the part of the output to compute; None for all of it.
         arrays: the open Zarr array of each output.
         gathering: makes a new gathering of the statistics; None where the outputs are computed.
+        store: for each map that a stage stores, a function from a block's region to its sink.
     """
 
     settings: Mapping[str, Any]
@@ -69,6 +72,7 @@ class BlockRun:
     where: Where | None
     arrays: Mapping[str, Any]
     gathering: Callable[[], Gathering] | None = None
+    store: Mapping[str, Callable[[Region], BlockWindow]] = field(default_factory=dict)
 
     @property
     def folders(self) -> list[Path]:
@@ -120,8 +124,8 @@ def gather_block(folder: str, token: str, stage: int, number: int) -> dict[str, 
         number: the number of the block.
 
     Returns:
-        Plain data: ``state``, the gathered sums; ``read``, a checksum of the samples; and the cost
-        of the block; or ``failed``.
+        Plain data: ``state``, the gathered sums; ``maps``, checksums of the stored maps; ``read``,
+        a checksum of the samples; and the cost of the block; or ``failed``.
     """
     return _answer(folder, token, stage, number, _gathered)
 
@@ -217,7 +221,7 @@ def open_run(folder: Path, stage: int | None = None) -> BlockRun:
     load_methods(whole)
     if device.type != "cpu":
         whole = moved(whole, device)
-    stages, graph = stages_of(whole)
+    stages, graph = stages_of(whole, settings["maps"])
     if stage is not None:
         graph = stages[stage].graph
     known = _known(folder, len(stages) if stage is None else stage, device)
@@ -238,7 +242,9 @@ def open_run(folder: Path, stage: int | None = None) -> BlockRun:
     else:
         forms, regions, cuts = {}, stages[stage].regions, settings["stages"][stage]
     blocks = Blocks({name: tuple(map(tuple, sides)) for name, sides in cuts.items()})
-    plan = BandPlan(regions, (), settings["band"], (), 0, settings["multiply_adds"], 1.0, 0, 0)
+    band = settings["band"] if stage is None else settings["bands"][stage]
+    plan = BandPlan(regions, (), band, (), 0, settings["multiply_adds"], 1.0, 0, 0)
+    maps = StoredMaps(Path(settings["maps_folder"]), whole, settings["maps"])
     job = Job(
         graph,
         dict(zip(graph.inputs, sources, strict=False)),
@@ -248,9 +254,12 @@ def open_run(folder: Path, stage: int | None = None) -> BlockRun:
         settings["threads"],
         memory=settings["memory"],
         known=known,
+        maps={name: maps.reader(name) for name in settings["maps"] if name in graph.inputs},
     )
     if stage is not None:
-        return BlockRun(settings, job, blocks, None, {}, partial(Gathering, whole, stages[stage]))
+        gathering = partial(Gathering, whole, stages[stage])
+        store = {name: partial(maps.window, name) for name in stages[stage].stored}
+        return BlockRun(settings, job, blocks, None, {}, gathering, store)
     where = None
     if settings["where"] is not None:
         extents = graph.nodes[graph.outputs[0]].extents
@@ -322,10 +331,19 @@ def _gathered(run: BlockRun, number: int) -> dict[str, Any]:
     started = time.perf_counter()
     if run.gathering is None:
         raise Failure("a run without statistics", cure="please report this network")
-    gathering = run.gathering()
-    report, checksum = gather(block_job(run, number), gathering.take)
+    gathering, job = run.gathering(), block_job(run, number)
+    regions = job.plan.regions
+    windows = {name: make(regions[name]) for name, make in run.store.items() if name in regions}
+
+    def take(name: str, band: torch.Tensor, first: First) -> None:
+        gathering.take(name, band, first)
+        if name in windows:
+            windows[name].write(first[0] - regions[name][0].lo, band[0].detach().cpu().numpy())
+
+    report, checksum = gather(job, take)
     return {
         "state": gathering.state(),
+        "maps": {name: window.finish() for name, window in windows.items()},
         "read": checksum,
         "megapixels": report.megapixels,
         "multiply_adds": report.multiply_adds,

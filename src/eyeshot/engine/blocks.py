@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -325,7 +325,7 @@ def _looked_at(count: int) -> list[tuple[int, int]]:
     return [(0, 1), (count // 2, count - 2), (count - 1, 1)]
 
 
-_SIDES = {1: 1 << 16, 2: 256, 3: 32}
+SIDES = {1: 1 << 16, 2: 256, 3: 32}
 """The side of the smallest block of a map in positions, by its number of spatial axes."""
 
 
@@ -336,10 +336,12 @@ class Stage:
     Attributes:
         statistics: the names of the nodes to gather.
         graph: the graph to compute; its outputs are the maps that these nodes read.
+        stored: those of the maps that are stored, so that later passes need not compute them.
     """
 
     statistics: tuple[str, ...]
     graph: Graph
+    stored: tuple[str, ...] = ()
 
     @property
     def regions(self) -> dict[str, Region]:
@@ -354,15 +356,16 @@ class Stage:
         found = {}
         for name in self.graph.outputs:
             extents = self.graph.nodes[name].extents
-            found[name] = tuple(min(_SIDES[len(extents)], n) for n in extents)
+            found[name] = tuple(min(SIDES[len(extents)], n) for n in extents)
         return found
 
 
-def stages_of(graph: Graph) -> tuple[tuple[Stage, ...], Graph]:
+def stages_of(graph: Graph, stored: Collection[str] = ()) -> tuple[tuple[Stage, ...], Graph]:
     """The stages of a network, and the last graph, in which all statistics are inputs.
 
     Args:
         graph: a lowered graph.
+        stored: maps of which statistics are taken, and which are inputs of all later passes.
 
     A map that depends on an image only by statistics, such as a line of means, is small, and each
     worker computes as much of it as a block needs. So its layers may read all of it in one call.
@@ -389,8 +392,9 @@ def stages_of(graph: Graph) -> tuple[tuple[Stage, ...], Graph]:
     for number in sorted(groups):
         names = tuple(groups[number])
         maps = dict.fromkeys(graph.nodes[name].edges[0].source for name in names)
-        stages.append(Stage(names, reaching(graph, tuple(maps), gathered)))
-        gathered += names
+        kept = tuple(name for name in maps if name in stored)
+        stages.append(Stage(names, reaching(graph, tuple(maps), gathered), kept))
+        gathered += (*names, *kept)
     return tuple(stages), reaching(graph, graph.outputs, gathered) if gathered else graph
 
 

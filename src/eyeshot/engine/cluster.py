@@ -38,6 +38,7 @@ from eyeshot.engine.graph_file import graph_bytes
 from eyeshot.engine.outputs import with_constants
 from eyeshot.engine.resuming import Readings, changed
 from eyeshot.engine.run_plan import Plan
+from eyeshot.engine.stored_maps import StoredMaps, needed_later
 from eyeshot.errors import Failure
 from eyeshot.images.sinks.zarr_blocks import BlockedZarr, blocked_zarr
 from eyeshot.images.sinks.zarrays import RunFolder
@@ -233,9 +234,14 @@ def _gather_stages(run: ClusterRun, common: Mapping[str, Any]) -> Spent:
     """
     spent = Spent()
     folder, sink = Path(common["run_key"][0]), next(iter(common["sinks"].values()))
+    maps = StoredMaps(Path(run.spec["maps_folder"]), run.whole, run.spec["maps"])
+    if not _maps_are_there(run, sink, maps):
+        sink.forget_stages()
     for number, (stage, blocks) in enumerate(run.stages):
         saved = sink.result_of(number)
         if saved is None:
+            for name in stage.stored:
+                maps.make(name)
             state = StageDispatch(**common, blocks=blocks, before=set(), spent=spent, stage=number)
             state.carry_out(range(len(blocks)))
             state.report_missing(range(len(blocks)))
@@ -243,13 +249,40 @@ def _gather_stages(run: ClusterRun, common: Mapping[str, Any]) -> Spent:
             for place in range(len(blocks)):  # in this order, whichever came first
                 gathering.merge(state.states[place])
             read = [state.read[place] for place in range(len(blocks))]
-            saved = {"found": plain_values(gathering.results()), "read": read}
+            sums = {name: _sums(state.maps, name, len(blocks)) for name in stage.stored}
+            saved = {"found": plain_values(gathering.results()), "read": read, "maps": sums}
             sink.keep(number, saved)
+            for name in set(run.spec["maps"]) - _needed(run, number + 1):
+                maps.remove(name)
         elif number == 0:
             _require_the_image(run, common, saved["read"])
         found = saved["found"]
         (folder / STATISTICS.format(number)).write_text(json.dumps(found))
     return spent
+
+
+def _sums(found: Mapping[int, Mapping[str, int]], name: str, count: int) -> list[int | None]:
+    """The checksum of a map in each block; None in a block without a part of it."""
+    return [found[number].get(name) for number in range(count)]
+
+
+def _needed(run: ClusterRun, done: int) -> set[str]:
+    """The stored maps that passes after the first ``done`` stages read."""
+    stages = [stage for stage, _ in run.stages]
+    return needed_later(stages, run.parts.graph, run.parts.regions, done)
+
+
+def _maps_are_there(run: ClusterRun, sink: BlockedZarr, maps: StoredMaps) -> bool:
+    """Whether all maps that earlier stages stored and later ones need are as they were written."""
+    saved = [sink.result_of(number) for number in range(len(run.stages))]
+    done = next((number for number, one in enumerate(saved) if one is None), len(saved))
+    needed = _needed(run, done)
+    for (stage, blocks), found in zip(run.stages[:done], saved, strict=False):
+        for name in needed.intersection(stage.stored):
+            regions = [blocks.regions(number).get(name) for number in range(len(blocks))]
+            if not maps.is_as_written(name, regions, found["maps"][name]):
+                return False
+    return True
 
 
 def _require_the_image(run: ClusterRun, common: Mapping[str, Any], before: list[int]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,12 @@ from eyeshot.engine.networks import Network
 from eyeshot.engine.outputs import arrangement_of
 from eyeshot.engine.run_plan import Plan, PlannedCluster, plan_of
 from eyeshot.engine.skipping import skip, worth_a_look
+from eyeshot.engine.stored_maps import BAND, bytes_stored, chunk_of, maps_to_store
 from eyeshot.errors import BadValue, Failure
 from eyeshot.geometry import Region, required
 from eyeshot.graph import Graph
 from eyeshot.images import Source, unfinished
-from eyeshot.images.sinks.zarr_blocks import blocked_zarr
+from eyeshot.images.sinks.zarr_blocks import blocked_zarr, maps_folder
 from eyeshot.images.sources.converted import reading_of
 from eyeshot.operators.methods import methods_of, rounding, uses_methods, with_methods
 from eyeshot.planning import BandPlan, make_plan
@@ -133,6 +135,8 @@ class ClusterRun:
             "arithmetic": self.workers.arithmetic + rounding(self.whole, self.spec["width"]),
             "blocks": self.plan.blocks.to_dict(),
             "stages": self.spec["stages"],
+            **({"bands": self.spec["bands"]} if self.spec["bands"] else {}),
+            **({"maps": self.spec["maps"]} if self.spec["maps"] else {}),
             "skipping": self.spec["skipping"],
         }
 
@@ -149,6 +153,7 @@ class ClusterRun:
             dashboard=workers.dashboard,
             done=resumed,
             stages=tuple(len(blocks) for _, blocks in self.stages),
+            stored=bytes_stored(self.whole, self.spec["maps"]),
         )
         return replace(plan_of(self.job), cluster=cluster)
 
@@ -186,8 +191,9 @@ def settle(
     for last, (whole, width) in enumerate(choices, 1 - len(choices)):
         every = replace(traced, graph=whole)
         try:
+            maps = _stored(every, targets[0], begun)
             parts, gathered, plan = _planned(
-                every, targets, workers, limit, settings.get("band"), begun, width
+                every, maps, targets, workers, limit, settings.get("band"), begun, width
             )
             break
         except BadValue:
@@ -226,6 +232,9 @@ def settle(
         "fill": fill,
         "blank": bool(looked),
         "stages": [one.blocks.to_dict() for _, one in gathered],
+        "bands": [one.bands.band for _, one in gathered],
+        "maps": list(maps),
+        "maps_folder": str(maps_folder(targets[0])),
         "skipping": {"blank": bool(looked), "where": digest},
     }
     pairs = [(stage, one.blocks) for stage, one in gathered]
@@ -267,8 +276,17 @@ def _with_methods(
     return [(faster, width), (graph, 0)]
 
 
+def _stored(every: Parts, target: Path, begun: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The maps that stages store; if a run is resumed, those that it began with."""
+    if begun is None:
+        return maps_to_store(every.graph, every.regions, target.parent)
+    known = begun.get("maps")
+    return tuple(str(one) for one in known if one in every.graph.nodes) if known else ()
+
+
 def _planned(
     every: Parts,
+    maps: Sequence[str],
     targets: Sequence[Path],
     workers: Workers,
     limit: int | None,
@@ -282,13 +300,13 @@ def _planned(
         BadValue: no block fits into the memory of a worker.
         Unsupported: an operator that cannot be run in blocks, by its name.
     """
-    stages, graph = stages_of(every.graph)
+    stages, graph = stages_of(every.graph, maps)
     parts = replace(every, graph=graph)
     chunks = {name: _chunks(parts, name) for name in parts.forms}
+    gathered = _stage_plans(parts, stages, targets, workers, limit, band, begun, width)
     if begun is not None and isinstance(begun.get("band"), int) and band is None:
         band = begun["band"]
-    priced = _pricing(parts, targets, workers, limit, band, width)
-    gathered = _stage_plans(parts, stages, targets, workers, limit, band, begun, width)
+    priced = _pricing(parts, targets, workers, limit, band, width, maps)
     blocks = blocks_from(begun, parts.regions) if begun is not None else None
     if blocks is not None:
         plan = priced_as_begun(parts.graph, parts.regions, blocks, priced)
@@ -310,13 +328,18 @@ def _stage_plans(
 ) -> list[tuple[Stage, BlockPlan]]:
     """The blocks of each stage; if a run is resumed, its blocks."""
     cuts = begun.get("stages") if begun is not None else None
+    bands = begun.get("bands") if begun is not None else None
+    maps = [name for stage in stages for name in stage.stored]
     found = []
     for number, stage in enumerate(stages):
         cut = None
         if isinstance(cuts, list) and number < len(cuts):
             cut = blocks_from({"blocks": cuts[number]}, stage.regions)
         own = replace(parts, graph=stage.graph, forms={}, regions=stage.regions)
-        priced = _pricing(own, targets, workers, limit, band, width)
+        own_band = band
+        if isinstance(bands, list) and number < len(bands) and band is None:
+            own_band = int(bands[number])
+        priced = _pricing(own, targets, workers, limit, own_band, width, maps)
         if cut is not None:
             plan = priced_as_begun(stage.graph, stage.regions, cut, priced)
         else:
@@ -338,7 +361,6 @@ def _with_stages(
         multiply_adds=total,
         redundancy=total / once if once else 1.0,
         peak=max(plan.bands.peak, *(one.bands.peak for one in stages)),
-        band=min(plan.bands.band, *(one.bands.band for one in stages)),
         stages=1 + len(stages),
     )
     return replace(plan, bands=bands)
@@ -364,8 +386,12 @@ def _pricing(
     limit: int | None,
     band: int | None,
     width: int,
+    maps: Collection[str],
 ) -> Callable[[Mapping[str, Region]], BandPlan]:
     """The plan of one block on a worker that computes one block in each of its threads."""
+    maps = frozenset(maps)
+    nodes = parts.graph.nodes
+    rows = {name: chunk_of(nodes[name])[0] for name in maps if name in nodes}
     threads, in_use = workers.most_threads, workers.in_use
     room = None if limit is None else in_use + max(1, limit - in_use) // threads
 
@@ -374,8 +400,12 @@ def _pricing(
         outs = [one for one, name in zip(targets, parts.forms, strict=False) if name in regions]
         sinks = sinks_memory(parts.graph, outs, forms, regions, parts.shard)
         named = parts.sources, parts.preparation, parts.forms, sinks
-        costs = RunCosts(parts.graph, *named, in_use, in_use, width=width)
+        costs = RunCosts(parts.graph, *named, in_use, in_use, width=width, stored=rows)
         plan = make_plan(parts.graph, regions, costs=costs, memory=room, band=band)
+        if band is None and plan.band % BAND and not maps.isdisjoint(parts.graph.inputs):
+            with suppress(BadValue):  # whole chunks of stored maps, if they fit
+                full = -(-plan.band // BAND) * BAND
+                plan = make_plan(parts.graph, regions, costs=costs, memory=room, band=full)
         return replace(plan, peak=in_use + threads * (plan.peak - in_use))
 
     return priced

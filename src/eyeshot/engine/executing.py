@@ -256,6 +256,9 @@ class _Pass:
             if image in job.known:
                 if side:
                     values[name] = self._known(name, image, side)
+            elif image in job.maps:
+                if side:
+                    values[name] = job.maps[image]((side, *self._strip.boxes[name][1:]))
             elif side and side.hi <= first.get(name, 0):
                 values[name] = stream.passed(name, side)
                 self._unread.pop(name, None)

@@ -261,6 +261,7 @@ class Job:
         shard: positions along each side of a Zarr shard; None for a file for each chunk.
         behind: whether rows are written while others are computed, which takes more memory.
         known: inputs that are not images: statistics that were gathered before.
+        maps: inputs that are maps which an earlier pass has stored: functions that read a window.
         prepared: the computations of the passes so far.
     """
 
@@ -277,6 +278,7 @@ class Job:
     shard: int | None = None
     behind: bool = True
     known: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    maps: Mapping[str, Callable[[Region], torch.Tensor]] = field(default_factory=dict)
     flips: Flips | None = None
     prepared: Prepared = field(default_factory=Prepared, compare=False, repr=False)
 

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -255,6 +255,7 @@ class RunCosts:
         behind: whether rows are written while others are computed, if a sink allows it.
         width: of the registers of other processes that will compute; None for this process. See
             :func:`eyeshot.operators.methods.with_methods`.
+        stored: inputs and outputs that are maps stored between stages: the rows of their chunks.
         in_use: the bytes that the process uses now.
         before: the most bytes that it has used so far.
     """
@@ -268,6 +269,7 @@ class RunCosts:
     before: int
     behind: bool = False
     width: int | None = None
+    stored: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def fixed(self) -> int:
@@ -279,6 +281,9 @@ class RunCosts:
 
     def writing(self, name: str, columns: int) -> int:
         """The bytes of rows that an output keeps until they are written."""
+        if name in self.stored and name not in self.sinks:
+            others = _product(*self.graph.nodes[name].extents[2:])
+            return 2 * self.entered(name, (self.stored[name], columns, others))
         return self.sinks[name](columns).waiting if name in self.sinks else 0
 
     def packing(self, name: str, columns: int) -> int:
@@ -292,8 +297,9 @@ class RunCosts:
     def reading(self, name: str, shape: tuple[int, ...]) -> int:
         """The bytes to read a window and to prepare its samples for the network."""
         source = self.sources.get(name)
-        if source is None:  # a statistic that was gathered before
-            return 0
+        if source is None:  # a statistic or a map of an earlier pass: its chunks, and what is read
+            rows = max(shape[0], self.stored.get(name, 0)) if shape else 0
+            return 2 * self.entered(name, (rows, *shape[1:])) + self.entered(name, shape)
         numbers = _product(source.shape[0], *shape)
         window = source.window_memory(shape)
         return window + self.preparation.memory(source.dtype, numbers, source.shape[0])
@@ -301,8 +307,11 @@ class RunCosts:
     def entered(self, name: str, shape: tuple[int, ...]) -> int:
         """The bytes of a window in the network's type."""
         source = self.sources.get(name)
-        channels = 0 if source is None else source.shape[0]
-        return _product(channels, *shape) * self.preparation.dtype.itemsize
+        if source is None:
+            node = self.graph.nodes[name]
+            channels = _product(*node.shape) // max(1, _product(*node.extents))
+            return _product(channels, *shape) * itemsize(node)
+        return _product(source.shape[0], *shape) * self.preparation.dtype.itemsize
 
     def leaving(self, name: str, numbers: int) -> int:
         """The bytes to convert scores to samples: copies of the scores, and two of the samples."""

@@ -80,6 +80,7 @@ class PlannedCluster:
         dashboard: the address of Dask's dashboard; "" if there is none.
         done: the number of blocks that an earlier run has written.
         stages: the number of blocks of each earlier pass, which gathers statistics.
+        stored: the bytes of the maps that these passes store for later ones.
     """
 
     workers: int
@@ -91,6 +92,7 @@ class PlannedCluster:
     dashboard: str = ""
     done: int = 0
     stages: tuple[int, ...] = ()
+    stored: int = 0
 
     @property
     def count(self) -> int:
@@ -113,6 +115,8 @@ class PlannedCluster:
                 f"stages       {len(self.stages)} before, for statistics over all positions; "
                 f"in blocks: {', '.join(map(str, self.stages))}"
             )
+        if self.stored:
+            found.append(f"stored maps  {megabytes(self.stored)} beside the output while it runs")
         if self.done:
             found.append(f"done         {self.done} of {counted(self.count, 'block')} before")
         if self.dashboard:

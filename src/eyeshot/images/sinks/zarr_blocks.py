@@ -36,6 +36,7 @@ with extra("images"):
 
 _BLOCKS = ".part.blocks"
 _STATISTICS = ".part.stages"
+_MAPS = ".part.maps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +268,12 @@ class BlockedZarr(ZarrSink):
 
     def _forget(self) -> None:
         self._path.unlink(missing_ok=True)
+        self.forget_stages()
+
+    def forget_stages(self) -> None:
+        """Remove what stages have found, and their maps."""
         self._stages.unlink(missing_ok=True)
+        remove(maps_folder(self._place.target))
 
     def _close(self) -> None:
         super()._close()
@@ -299,6 +305,11 @@ class BlockedOmeZarr(BlockedZarr, OmeZarrSink):
     def _make_all_levels(self) -> None:
         for _ in self._pyramid.advance(lambda _: self.shape[1]):
             pass
+
+
+def maps_folder(target: Path) -> Path:
+    """Where the stages of a run store maps until its output is complete."""
+    return target.with_name(target.name + _MAPS)
 
 
 def blocked_zarr(
