@@ -11,7 +11,9 @@ from torch.nn import functional
 
 from eyeshot.errors import BadValue, Failure
 from eyeshot.training import train
-from eyeshot.training.precision import _Convolutions
+from eyeshot.training.configuration import Request, describe
+from eyeshot.training.own_network import OwnNet
+from eyeshot.training.precision import _Convolutions, settle_precision
 
 from .blobs import blobs
 
@@ -136,3 +138,14 @@ def test_what_amx_gets_wrong_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> 
             with torch.device("meta"), _Convolutions() as seen:
                 convolution(2, 2, 3)(torch.zeros(1, 2, *size))
             assert bool(seen.wrong) == (amx and size != (6, 4))
+
+
+def test_a_forward_that_raises_is_left_to_the_first_step() -> None:
+    class Raises(Scores):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ValueError("never")
+
+    asked = Request("classify", blobs(), None, {}, {"precision": "bf16-mixed", "device": "cpu"})
+    config = describe(asked, blobs())
+    own = OwnNet(Raises())
+    assert settle_precision(config, own, "bf16-mixed", [config.size], print) == config

@@ -102,8 +102,13 @@ def _wrong_convolution(
         net = (own.build() if own else build_learner(config)).train()
         for size in sorted(smallest):
             seen = _Convolutions()
-            with seen:
-                net(torch.zeros(_BATCH, config.channels, *size))
+            try:
+                with seen:
+                    net(torch.rand(_BATCH, config.channels, *size))
+            except Exception:  # somebody's forward may raise anything
+                if own is None:
+                    raise
+                return None  # the first step will name it
             if seen.wrong:
                 return seen.wrong
     return None
