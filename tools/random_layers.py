@@ -25,7 +25,9 @@ def lively(norm):
 
 '''
 _SIDES = {1: (3, 80), 2: (3, 45), 3: (3, 13)}
-_MOST_VALUES = 60_000
+_MOST_VALUES, _MOST_WIDE = 60_000, 500_000
+_CHANNELS = (8, 16, 17, 24, 31, 32, 33, 48, 64)
+"""Of wide networks: more and fewer than a register, or several of them, hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +324,59 @@ def _bands(r: random.Random, scene: Scene) -> Step:
     )
 
 
+def _wide_module(r: random.Random, axes: int, channels: int, out: int) -> str:
+    """A convolution that may have a method of its own: pointwise, depthwise, 3×3, dilated."""
+    kind, bias = r.choice(["point", "point", "depth", "full", "full", "dilated"]), r.random() < 0.5
+    far = r.choice([2, 3, 5]) if kind == "dilated" else 1
+    kernel, groups = {"point": (1, 1), "depth": (r.choice([3, 5]), channels)}.get(kind, (3, 1))
+    padding = far * (kernel // 2)
+    if kind == "depth" and out != channels:
+        groups = 1
+    options = f"padding={padding}, dilation={far}, groups={groups}, bias={bias}"
+    module = f"nn.Conv{axes}d({channels}, {out}, {kernel}, {options})"
+    return f"nn.Sequential({module}, lively(nn.BatchNorm{axes}d({out})))" if bias else module
+
+
+def _wide_convolution(r: random.Random, scene: Scene) -> Step:
+    x, axes = scene.any(r), scene.axes
+    channels = scene.values[x].shape[1]
+    if r.random() < 0.6:
+        return Step(f"{{m}}({x})", _wide_module(r, axes, channels, r.choice(_CHANNELS)))
+    options = f"stride={r.choice([1, 2])}, padding={r.choice([0, 1, 2, 4, 6])}, groups={channels}"
+    kernel = r.choice([3, 5])
+    return Step(f"{{m}}({x})", f"nn.Conv{axes}d({channels}, {channels}, {kernel}, {options})")
+
+
+def _residual(r: random.Random, scene: Scene) -> Step:
+    """A convolution, of joined channels too, and what is added to it in any form."""
+    x = scene.any(r)
+    source = scene.like(r, x, lambda value: value.shape[2:])
+    channels = scene.values[source].shape[1]
+    if r.random() < 0.3:
+        other = scene.like(r, source, lambda value: value.shape[2:])
+        channels += scene.values[other].shape[1]
+        source = f"torch.cat([{source}, {other}], 1)"
+    forms = ["{c}+{x}", "{x}+{c}", "F.relu({c}+{x})", "F.relu6({x}+{c})", "F.relu({c})+{x}"]
+    forms += ["F.leaky_relu({x}+{c})", "{c}+F.relu({x})", "{c}.add_({x})", "{c}+{x}+{x}"]
+    forms += ["{c}+{x}[:, :1]", "{c}+{x}.mean(2, keepdim=True)", "torch.add({c}, {x}, alpha=2)"]
+    total = r.choice(forms).format(c=f"{{m}}({source})", x=x)
+    return Step(total, _wide_module(r, scene.axes, channels, scene.values[x].shape[1]))
+
+
+WIDE_LAYERS: dict[Layer, int] = {
+    _wide_convolution: 8,
+    _residual: 6,
+    _pointwise: 3,
+    _pooling: 1,
+    _padding: 1,
+    _resizing: 1,
+    _cropping: 1,
+    _joining: 2,
+    _statistic: 1,
+    _shuffling: 1,
+    _transposed: 1,
+}
+"""Of networks with channels by the dozen, whose convolutions have methods of their own."""
 LAYERS: dict[Layer, int] = {
     _pointwise: 5,
     _convolution: 7,
@@ -371,17 +426,18 @@ class Drawn:
         return [torch.randn(size, generator=generator).to(self.dtype) for size in self.sizes]
 
 
-def draw(seed: int) -> Drawn:
-    """A network at random."""
+def draw(seed: int, *, wide: bool = False) -> Drawn:
+    """A network at random; ``wide``: in float32, with channels by the dozen."""
     r = random.Random(seed)
-    axes, double = r.choice([1, 2, 2, 2, 2, 3]), r.random() < 0.5
+    axes, double = r.choice([1, 2, 2, 2, 2, 3]), r.random() < 0.5 and not wide
     dtype = torch.float64 if double else torch.float32
     sizes = tuple(_size(r, axes) for _ in range(r.choice([1, 1, 1, 2])))
     if len(sizes) > 1 and r.random() < 0.6:
         sizes = (sizes[0], (sizes[1][0], *sizes[0][1:]))
     torch.manual_seed(seed)
     values = {f"x{i}": torch.randn(1, *size, dtype=dtype) for i, size in enumerate(sizes)}
-    lines, modules = _layers(r, Scene(values, axes, double))
+    kinds, most = (WIDE_LAYERS, _MOST_WIDE) if wide else (LAYERS, _MOST_VALUES)
+    lines, modules = _layers(r, Scene(values, axes, double), kinds, most)
     source = _program(r, [f"x{i}" for i in range(len(sizes))], lines, modules)
     return Drawn(seed, source, sizes, dtype)
 
@@ -392,13 +448,15 @@ def _size(r: random.Random, axes: int) -> tuple[int, ...]:
     return (r.choice([1, 1, 2, 3, 4, 6]), *sides)
 
 
-def _layers(r: random.Random, scene: Scene) -> tuple[dict[str, str], dict[str, str]]:
+def _layers(
+    r: random.Random, scene: Scene, layers: dict[Layer, int], most: int
+) -> tuple[dict[str, str], dict[str, str]]:
     """Lines of ``forward`` and modules by name; what torch itself refuses is drawn again."""
     lines: dict[str, str] = {}
     modules: dict[str, str] = {}
     names: dict[str, Any] = {}
     exec(HEAD, names)
-    kinds, weights = zip(*LAYERS.items(), strict=True)
+    kinds, weights = zip(*layers.items(), strict=True)
     for i in range(r.randint(2, 8)):
         step = r.choices(kinds, weights)[0](r, scene)
         expression = step.expression.replace("{m}", f"self.m{i}")
@@ -410,7 +468,7 @@ def _layers(r: random.Random, scene: Scene) -> tuple[dict[str, str], dict[str, s
                 value = eval(expression, {**names, **scene.values, "self": holder})
         except Exception:
             continue
-        if not _usable(value, scene):
+        if not _usable(value, most):
             continue
         lines[f"t{i}"] = expression
         if step.module:
@@ -424,10 +482,10 @@ def _dtype(scene: Scene) -> torch.dtype:
     return torch.float64 if scene.double else torch.float32
 
 
-def _usable(value: Any, scene: Scene) -> bool:
+def _usable(value: Any, most: int) -> bool:
     if not isinstance(value, torch.Tensor) or value.ndim < 2 or value.shape[0] != 1:
         return False
-    return 0 < value.numel() <= _MOST_VALUES and bool(value.double().isfinite().all())
+    return 0 < value.numel() <= most and bool(value.double().isfinite().all())
 
 
 def _program(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,17 +13,24 @@ import torch.nn.functional as F
 from tests.networks import examples
 from tools.random_layers import HEAD, Drawn, draw
 from tools.random_networks import (
+    OtherBits,
     Outcome,
     Tally,
     Trial,
     attempt,
     compute,
     main,
+    methods_everywhere,
     program,
 )
 from tools.sensitivity import EXACT, Array, Perturbed, Reference, whole
 from torch import nn
 
+from eyeshot.engine.executing import execute
+from eyeshot.engine.job import Job, make_job
+from eyeshot.graph import ConvolutionParams
+from eyeshot.images import open_source
+from eyeshot.operators.winograd_compiled import is_compiled
 from tools import random_networks
 
 SEEDS = range(examples(15).max_examples)
@@ -35,6 +43,39 @@ def test_networks_by_parts_are_their_whole_pass() -> None:
     assert not tally.bad, [(seed, outcome.why) for seed, outcome in tally.bad]
     assert tally.kinds["equal"] >= 0.8 * len(SEEDS)
     assert tally.trials > 2 * len(SEEDS)
+
+
+def test_wide_networks_by_parts_are_their_whole_pass() -> None:
+    found = [attempt(seed, 2, wide=True) for seed in range(3)]
+    assert [one.kind for one in found] == ["equal"] * 3, [one.why for one in found]
+
+
+def test_convolutions_use_methods_however_small() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 3)).eval()
+    source = open_source(torch.zeros(3, 9, 9).numpy())
+
+    def methods() -> set[str | None]:
+        nodes = make_job(net, [source]).graph
+        return {node.params.method for node in nodes if isinstance(node.params, ConvolutionParams)}
+
+    with methods_everywhere():
+        assert methods() == ({"compiled", "winograd"} if is_compiled() else {None, "winograd"})
+    assert methods() == {None}
+
+
+def test_a_resumed_run_with_other_bits_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, image = nn.Conv2d(1, 2, 3).eval(), torch.randn(1, 30, 20)
+    trial = Trial(3, strips=2, done=5)
+    assert compute(net, [image], trial)[0].shape == (2, 28, 18)
+
+    def off(job: Job, sinks: Any) -> None:
+        execute(job, sinks)
+        for sink in sinks.values():
+            sink.finish()[:, -1, -1] += 1e-6 * any(sink._written.values())
+
+    monkeypatch.setattr(random_networks, "_resumed", off)
+    with pytest.raises(OtherBits, match="off after a resume"):
+        compute(net, [image], trial)
 
 
 def test_a_seed_is_one_network_with_one_answer() -> None:
@@ -159,10 +200,11 @@ def test_outcomes_are_counted_in_a_line() -> None:
 def test_a_run_that_is_cut_short_has_printed_its_tally(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def cut_short(seed: int, runs: int | None) -> Outcome:
+    def cut_short(seed: int, runs: int | None, *, wide: bool) -> Outcome:
         if seed == 5:
             raise KeyboardInterrupt
         assert runs == 1
+        assert not wide
         return Outcome("wrong", "off", "a program") if seed == 1 else Outcome("equal")
 
     monkeypatch.setattr(random_networks, "_TALLY", 2)
