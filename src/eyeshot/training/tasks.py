@@ -219,6 +219,8 @@ class Targets:
 class CropLearning:
     """The part of a task that brings crops."""
 
+    _output: OutputGeometry | None = None
+
     def __init__(self, config: RunConfig, pairs: Pairs, own: OwnNet | None = None) -> None:
         self._config, self._pairs, self._own = config, pairs, own
         recipe = config.recipe
