@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from eyeshot import images
 from eyeshot.errors import BadFile, BadValue, Failure
+from eyeshot.images.sinks import journal as journals
 from tests.journals import change_journal, lines_of, path_of, state_of
 from tests.networks import examples
 
@@ -376,3 +377,22 @@ def test_of_two_that_start_at_once_exactly_one_goes_on(tmp_path: Path) -> None:
     assert sorted(process.returncode for process in both) == [0, 1]
     assert sum("still writing it" in text for text in said) == 1
     assert content(tmp_path / "out.npy")
+
+
+def test_notes_added_while_a_line_is_written_are_in_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are written on a second thread, and the first one reads on and takes notes."""
+    journal = journals.Journal(tmp_path / "a.json", {})
+    journal.start()
+    write = journals._write
+
+    def slow(handle: int, data: bytes) -> None:
+        write(handle, data)
+        journal.notes.append(len(journal.notes))
+
+    monkeypatch.setattr(journals, "_write", slow)
+    for rows in range(1, 4):
+        journal.record((0, 5), rows, [0])
+    journal.close()
+    assert journals.Journal.load(journal.path).notes == [0, 1]

@@ -135,25 +135,29 @@ class Journal:
         """Record that ``rows`` rows of a strip have been passed to the system."""
         self.done[strip], self.sums[strip] = rows, sums
         change: dict[str, Any] = {"done": _keyed({strip: rows}), "sums": _keyed({strip: sums})}
-        frame, notes = self._saved
-        if frame != self.frame:
-            change["frame"] = self.frame
-        if notes != self.notes:
-            change["notes"] = self.notes
+        now = self._now()
+        if now[0] != self._saved[0]:
+            change["frame"] = now[0]
+        if now[1] != self._saved[1]:
+            change["notes"] = now[1]
         line = (json.dumps(change) + "\n").encode()
         if self._handle < 0 or len(line) > self._room:
             self._save()
         else:
-            self._append(line)
+            self._append(line, now)
 
-    def _append(self, line: bytes) -> None:
+    def _now(self) -> tuple[int, list[Any]]:
+        """The frame and a copy of the notes: the thread that reads adds more in the meantime."""
+        return self.frame, list(self.notes)
+
+    def _append(self, line: bytes, now: tuple[int, list[Any]]) -> None:
         try:
             _write(self._handle, line)
         except BaseException:
             self.close()  # nothing may follow a part of a line
             raise
         self._room -= len(line)
-        self._saved = (self.frame, list(self.notes))
+        self._saved = now
 
     def record_forced(self) -> None:
         """Record that all finished rows have been forced to the disk."""
@@ -167,15 +171,16 @@ class Journal:
     def _save(self) -> None:
         """Write the whole state to a new file."""
         forced, forced_sums = self._forced
+        now = self._now()
         text = json.dumps(
             {
                 "settings": self.settings,
-                "frame": self.frame,
+                "frame": now[0],
                 "done": _keyed(self.done),
                 "sums": _keyed(self.sums),
                 "forced": _keyed(forced),
                 "forced sums": _keyed(forced_sums),
-                "notes": self.notes,
+                "notes": now[1],
                 "boot": _boot(),
             }
         )
@@ -190,7 +195,7 @@ class Journal:
             os.close(handle)
             raise
         self._handle, self._room = handle, len(text) + _LEAST_ROOM
-        self._saved = (self.frame, list(self.notes))
+        self._saved = now
 
 
 _LEAST_ROOM = 2**16
