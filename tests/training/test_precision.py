@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eyeshot.errors import BadValue, Failure
-from eyeshot.training import train
+from eyeshot.training import precision, train
 from eyeshot.training.configuration import Request, describe
 from eyeshot.training.own_network import OwnNet
-from eyeshot.training.precision import _Convolutions, settle_precision
+from eyeshot.training.precision import _Convolutions, choose_precision, settle_precision
 
 from .blobs import blobs
 
@@ -41,53 +41,51 @@ class OneTypeOnly(Scores):
         return found
 
 
-def plain() -> Scores:
-    return Scores()
-
-
-def softmax() -> nn.Module:
-    return nn.Sequential(Scores(), nn.Softmax(1))
-
-
 def narrow() -> Scores:
     return Scores(nn.AdaptiveAvgPool2d(1), nn.Conv2d(16, 16, 3, stride=2, padding=1))
 
 
-FAILS = "OneTypeOnly learns in float32, because it fails in bfloat16: "
-WRONG = "a convolution of 3×3 over a map of 1×1 gives wrong gradients "
+def dilated() -> Scores:
+    return Scores(nn.Conv2d(16, 16, 3, dilation=2))
 
 
 @pytest.mark.parametrize(
-    ("net", "becomes", "note"),
+    ("units", "task", "own", "chosen"),
     [
-        (plain, "bf16-mixed", ""),
-        (OneTypeOnly, "32-true", FAILS),
-        (softmax, "32-true", "Sequential learns in float32, because it ends in a softmax"),
-        (narrow, "32-true", f"Scores learns in float32, because {WRONG}in bfloat16"),
+        (["avx512_bf16"], "classify", False, "bf16-mixed"),
+        (["avx512_bf16"], "segment", False, "bf16-mixed"),
+        (["avx512_bf16"], "segment", True, "32-true"),
+        (["avx512_bf16", "amx_bf16"], "segment", False, "bf16-mixed"),
+        (["avx512_bf16", "amx_bf16"], "segment", True, "32-true"),
+        (["avx512_bf16", "amx_bf16"], "classify", False, "32-true"),
+        ([], "segment", False, "32-true"),
     ],
 )
-def test_a_network_that_bfloat16_does_not_suit_learns_in_float32(
-    net: type[Scores],
-    becomes: str,
-    note: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_what_was_tried_learns_in_bfloat16(
+    units: list[str], task: str, own: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(units, True))
+    assert choose_precision("auto", task, "cpu", own=own) == chosen
+    assert choose_precision("auto", task, "mps", own=own) == "32-true"
+
+
+def test_a_network_with_a_name_learns_in_float32_where_bfloat16_would_be_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    out = tmp_path / "run"
-    run = train(blobs(), net=net(), out=out, epochs=1, device="cpu")
-    assert run.config.recipe.precision == becomes
-    said = capsys.readouterr().err
-    assert note in said
-    assert ("learns in float32" in said) == bool(note)
-    again = train(blobs(), net=net(), out=out, epochs=1, device="cpu", resume=True, progress=False)
-    assert again.config == run.config
+    config = describe(Request("classify", blobs(), "digit_cnn", {}, {"device": "cpu"}), blobs())
+    assert config.recipe.precision == "bf16-mixed"
+    assert settle_precision(config, None, None, [config.size], print) == config
+    monkeypatch.setattr(precision, "_wrong_convolution", lambda *_: "a convolution")
+    settled = settle_precision(config, None, None, [config.size], print)
+    assert settled.recipe.precision == "32-true"
+    assert "digit_cnn learns in float32, because a convolution" in capsys.readouterr().out
 
 
 def test_bfloat16_that_was_asked_for(tmp_path: Path) -> None:
     for net, error, said in (
-        (narrow, BadValue, f"precision is bf16-mixed, and {WRONG}"),
+        (narrow, BadValue, "bf16-mixed, and a convolution of 3×3 over a map of 1×1 gives wrong"),
+        (dilated, BadValue, "bf16-mixed, and a convolution of 3×3 with a dilation of 2×2 gives"),
         (OneTypeOnly, Failure, "OneTypeOnly failed in epoch 1, step 1: "),
     ):
         out = tmp_path / net.__name__

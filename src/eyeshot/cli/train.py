@@ -49,8 +49,8 @@ Devices = Annotated[int, typer.Option(help="Number of devices.")]
 Precision = Annotated[
     str,
     typer.Option(
-        help="auto, 32-true or bf16-mixed; auto is bf16-mixed if the processor has units for "
-        "bfloat16 and the network can learn in it."
+        help="auto, 32-true or bf16-mixed; auto is bf16-mixed for a network with a name if the "
+        "processor has units for bfloat16."
     ),
 ]
 Out = Annotated[

@@ -228,7 +228,9 @@ def _configuration(
     name: str,
 ) -> RunConfig:
     device = choose_device(recipe.device)
-    precision = choose_precision(recipe.precision, request.task, device)
+    precision = choose_precision(
+        recipe.precision, request.task, device, own=request.own is not None
+    )
     return RunConfig(
         model=model,
         model_arguments=request.model_arguments,

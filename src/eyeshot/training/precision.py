@@ -10,9 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from eyeshot.errors import BadValue, UnknownName
-from eyeshot.frontends.refusals import in_brief
 from eyeshot.runs import RunConfig
-from eyeshot.training.behavior import ask_once
 from eyeshot.training.chance import generators_restored
 from eyeshot.training.own_network import OwnNet
 from eyeshot.training.tasks import build_learner
@@ -24,12 +22,14 @@ _BATCH = 2
 _VOLUME_WEIGHT = 5  # axes of the weight of a convolution over volumes
 
 
-def choose_precision(name: str, task: str, device: str) -> str:
+def choose_precision(name: str, task: str, device: str, *, own: bool = False) -> str:
     """The precision that "auto" means for a task on a device; any other name unchanged.
 
     If the processor multiplies matrices of bfloat16 (:data:`UNITS`), convolutions take a fraction
-    of the time. Sums, weights and all evaluation stay in float32. On a GPU, classifiers of small
-    pictures gain nothing.
+    of the time. Sums, weights and all evaluation stay in float32. On a GPU and with AMX,
+    classifiers of small pictures gain nothing. On a processor, networks of the user's own learn in
+    float32: oneDNN has faults in bfloat16 that are found by trying alone, and only the networks
+    with a name have been tried.
 
     Raises:
         UnknownName: no such precision.
@@ -40,9 +40,12 @@ def choose_precision(name: str, task: str, device: str) -> str:
         return name
     if device == "cuda":
         has_units = task != "classify" and torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device != "cpu" or own:
+        has_units = False
     else:
-        capabilities = torch.cpu.get_capabilities() if device == "cpu" else {}
+        capabilities = torch.cpu.get_capabilities()
         has_units = any(capabilities.get(unit) for unit in UNITS)
+        has_units &= task != "classify" or not capabilities.get("amx_bf16")
     return "bf16-mixed" if has_units else "32-true"
 
 
@@ -73,18 +76,12 @@ def settle_precision(
         if fault is not None:
             raise BadValue(
                 f"precision is {asked}, and {fault} gives wrong gradients on processors",
-                cure="use 32-true, or larger pictures",
+                cure="use 32-true",
             )
         return config
-    if fault is not None:
-        reason = f"{fault} gives wrong gradients in bfloat16"
-    elif own is not None and config.task in ("classify", "segment") and own.gives_shares[True]:
-        reason = "it ends in a softmax, whose answers bfloat16 would round"
-    elif own is not None and (error := _fault_in_bfloat16(own)) is not None:
-        reason = f"it fails in bfloat16: {error}"
-    else:
+    if fault is None:
         return config
-    say(f"{own.name if own else config.model} learns in float32, because {reason}")
+    say(f"{config.model} learns in float32, because {fault} gives wrong gradients in bfloat16")
     return replace(config, recipe=replace(recipe, precision="32-true"))
 
 
@@ -117,9 +114,10 @@ def _wrong_convolution(
 class _Convolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Looks for convolutions of which oneDNN computes garbage in bfloat16 (seen in torch 2.13).
 
-    Over a map that is smaller than the kernel, the gradient of the weight is garbage: with a stride
-    of 2 on processors with AVX-512 BF16, for volumes with any stride. With AMX, so are answers over
-    volumes and with a single column.
+    On processors with AVX-512 BF16, the gradient of the weight is garbage over a map that is
+    smaller than the kernel (with a stride of 2; for volumes with any stride), of dilated kernels
+    (two axes, channels last) and of transposed ones with groups over volumes. With AMX, so are
+    answers over volumes and with a single column.
 
     Attributes:
         wrong: the first of them, in words; empty if there was none.
@@ -137,35 +135,19 @@ class _Convolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The call's result; a convolution's sizes are looked at."""
         result = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.convolution.default and not self.wrong:
-            value, weight, _, _, _, dilation, transposed, *_ = args
+            value, weight, _, _, _, dilation, transposed, _, groups = args
             large, small = (result, value) if transposed else (value, result)
             kernel, map_size = weight.shape[2:], large.shape[2:]
             spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
             narrow = any(n < span for n, span in zip(map_size, spans, strict=True))
-            if narrow or (self._amx and (weight.ndim == _VOLUME_WEIGHT or small.shape[-1] == 1)):
+            volume, dilated = weight.ndim == _VOLUME_WEIGHT, len(kernel) > 1 and max(dilation) > 1
+            grouped = volume and transposed and groups > 1
+            if narrow or grouped or (self._amx and (volume or small.shape[-1] == 1)):
                 self.wrong = f"a convolution of {_by(kernel)} over a map of {_by(map_size)}"
+            elif dilated:
+                self.wrong = f"a convolution of {_by(kernel)} with a dilation of {_by(dilation)}"
         return result
 
 
 def _by(size: Iterable[int]) -> str:
     return "×".join(map(str, size))
-
-
-def _fault_in_bfloat16(own: OwnNet) -> str | None:
-    """What goes wrong if a network learns in mixed precision, in a line; None if nothing does.
-
-    As Fabric does it: pictures in bfloat16, under an autocast.
-    """
-    noise = torch.rand(_BATCH, *own.example, generator=torch.Generator().manual_seed(0)).bfloat16()
-    net = own.build().train()
-    with generators_restored():
-        try:
-            with torch.autocast("cpu", torch.bfloat16):
-                answer = ask_once(own, net, noise)
-            answer.float().sum().backward()  # type: ignore[no-untyped-call]
-        except Exception as error:  # somebody's forward may raise anything
-            return in_brief(error)
-    gradients = [p.grad for p in net.parameters() if p.grad is not None]
-    if not all(bool(tensor.isfinite().all()) for tensor in (answer, *gradients)):
-        return "its answer or a gradient is not a finite number"
-    return None
