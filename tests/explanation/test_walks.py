@@ -200,7 +200,7 @@ def test_matrices_are_read_from_text_and_from_files(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("1 2 / 3", "rows of 2, 1 numbers"),
-        ("", "rows of 0 numbers"),
+        ("", "holds no numbers"),
         ("1 x", "neither a matrix nor a file"),
         ("1 nan", "NaN or infinity"),
         (" ".join(["1"] * 65), "is 1×65"),

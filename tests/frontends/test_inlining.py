@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 import eyeshot
 from eyeshot.errors import Unsupported
-from tests.frontends.forwards import PICTURE, SIZE, check_run, halo, net_of
+from tests.frontends.forwards import SIZE, check_run, halo, net_of
 
 Result = Callable[[Any, Tensor], Any]
 _HIGHER: Any = torch._higher_order_ops
@@ -88,7 +89,7 @@ def test_a_condition_on_values_is_both_branches_and_a_choice(sign: int) -> None:
     check_run(chosen, like=lambda n, x: n.a(x) if sign > 0 else n.a(x) * 2)
 
 
-REFUSED: dict[str, tuple[Result, str]] = {
+CALLED: dict[str, tuple[Result, str]] = {
     "autocast": (
         _within(lambda: torch.autocast("cpu", torch.bfloat16), whole=True),
         "computes in bfloat16",
@@ -102,17 +103,15 @@ REFUSED: dict[str, tuple[Result, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_the_rest_is_named(name: str) -> None:
-    result, words = REFUSED[name]
-    net = net_of(result)
-    for call in (lambda: eyeshot.inspect(net, (3, 99, 10)), lambda: eyeshot.run(net, _tall())):
-        with pytest.raises(Unsupported, match=words):
-            call()
-
-
-def _tall() -> Tensor:
-    return torch.zeros(3, 99, 10)
+@pytest.mark.parametrize("name", CALLED)
+def test_the_rest_is_named_and_called_whole(name: str) -> None:
+    result, words = CALLED[name]
+    net, tall = net_of(result), torch.zeros(3, 99, 10)
+    with pytest.raises(Unsupported, match=words):
+        eyeshot.inspect(net, (3, 99, 10))
+    with pytest.warns(UserWarning, match=f"called on whole maps .*{words}"):
+        found = eyeshot.run(net, tall)
+    assert np.abs(found - net(tall[None])[0].detach().float().numpy()).max() <= 1e-5
 
 
 def test_the_cure_for_a_branch_on_values_works() -> None:
@@ -122,7 +121,7 @@ def test_the_cure_for_a_branch_on_values_works() -> None:
         return n.a(x) * 2
 
     with pytest.raises(Unsupported, match=r"compute both and choose with torch\.where") as error:
-        eyeshot.run(net_of(branching), PICTURE)
+        eyeshot.inspect(net_of(branching), SIZE)
     assert "torch.cond" not in str(error.value)
     check_run(lambda n, x: torch.where(x.sum() > 0, n.a(x), n.a(x) * 2))
 
