@@ -177,7 +177,7 @@ def test_what_cannot_be_called_whole_is_refused_for_the_first_reason() -> None:
     picked = Called(lambda x: x[:, :, x[0, 0, :, 0] > 0.9]).eval()
     with pytest.raises(Unsupported, match="as many values as the input's content says"):
         eyeshot.run(picked, x)
-    with pytest.raises(BadValue, match=r"1 MB are allowed; the least that can is \d+ MB"):
+    with pytest.raises(BadValue, match=r"1 MB are allowed; the least that can is [\d.]+ [MG]B"):
         eyeshot.run(Net(Head(HEADS["a number of Python"])).eval(), x, memory="1MB")
 
 

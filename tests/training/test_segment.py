@@ -31,12 +31,11 @@ from eyeshot.evaluation import MaskEvaluation
 from eyeshot.runs import CONFIG, LAST, LAST_WEIGHTS, METRICS, WEIGHTS, Run, RunConfig, read_tensors
 from eyeshot.training import Settings, Silence, tasks, train
 from eyeshot.training.checkpoint import FILE, Position
-from eyeshot.training.configuration import Request, describe, describe_pairs
+from eyeshot.training.configuration import Request, describe_pairs
 from eyeshot.training.progress import gather_statistics
 from eyeshot.training.tasks import make_task
 from tests.engine.runner import fork
 
-from .blobs import blobs
 from .cells import write_cells
 
 TINY: dict[str, int | str] = {"base": 4, "depth": 1}
@@ -338,21 +337,16 @@ def test_what_is_chosen_for_a_folder(cells: Path) -> None:
     assert batch.valid.float().mean() >= 0.5
 
 
-@pytest.mark.parametrize("task", ["segment", "classify"])
 @pytest.mark.parametrize(
     ("units", "expected"),
     [({"amx_bf16"}, "bf16-mixed"), ({"avx512_bf16"}, "bf16-mixed"), (set(), "32-true")],
 )
 def test_precision_is_written_as_what_it_became(
-    units: set[str], expected: str, task: str, cells: Path, monkeypatch: pytest.MonkeyPatch
+    units: set[str], expected: str, cells: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(units, True))
-    if task == "segment":
-        request = Request(task, cells, None, TINY, {"device": "cpu"})
-        assert describe_pairs(request, load_pairs(cells)).recipe.precision == expected
-    else:
-        request = Request(task, blobs(), None, {}, {"device": "cpu"})
-        assert describe(request, blobs()).recipe.precision == expected
+    request = Request("segment", cells, None, TINY, {"device": "cpu"})
+    assert describe_pairs(request, load_pairs(cells)).recipe.precision == expected
 
 
 def test_a_configuration_from_before_there_were_tasks(cells: Path, tmp_path: Path) -> None:
