@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import eyeshot
 from eyeshot.cost import costs, total
 from eyeshot.operators.transposed_phases import by_phases
 from tests.engine.law import by_parts, cut, enliven, job_of, largest_difference, noise, whole
+from tests.engine.test_resuming import Killed, killed_after
 
 # kernel, stride, padding, output padding, whether by phases
 LAYERS: list[tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], bool]] = [
@@ -88,3 +93,17 @@ def test_what_is_no_number_stays_so(bad: float) -> None:
     parts, _ = by_parts(cut(job_of(net, image), 3))
     (truth,) = whole(net, image)
     assert torch.equal(torch.tensor(parts[0]).isnan(), torch.tensor(truth).isnan())
+
+
+@pytest.mark.parametrize("exact", [None, "direct"])
+def test_a_killed_run_is_resumed_byte_by_byte(exact: str | None, tmp_path: Path) -> None:
+    """Of a network in which this is the only method: it is in the journal too."""
+    net, path, out = _Up(0, nn.ReLU(), True).eval(), tmp_path / "image.npy", tmp_path / "out.npy"
+    np.save(path, noise(2, 90, 40).numpy())
+    eyeshot.run(net, path, tmp_path / "whole.npy", band=8, exact=exact)
+    with pytest.raises(Killed):
+        eyeshot.run(net, path, out, band=8, exact=exact, progress=killed_after(5))
+    eyeshot.run(net, path, out, resume=True)
+    assert out.read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    other = eyeshot.run(net, path, band=8, exact="direct" if exact is None else None)
+    assert not np.array_equal(np.load(out), other)  # the method does change bits

@@ -39,7 +39,7 @@ from eyeshot.images import Sink, Source, open_source
 from eyeshot.images.sinks.zarr_blocks import BlockWindow, opened_part
 from eyeshot.images.sinks.zarrays import holding
 from eyeshot.images.sources.converted import read_as
-from eyeshot.operators.methods import load_methods, uses_methods
+from eyeshot.operators.methods import depends_on_compiler, load_methods
 from eyeshot.operators.winograd_compiled import compiled_width
 from eyeshot.planning import BandPlan
 from eyeshot.planning.schedule import multiply_adds
@@ -213,7 +213,7 @@ def open_run(folder: Path, stage: int | None = None) -> BlockRun:
             cure="use workers with the same processors and the same torch",
         )
     whole = read_graph(folder / NETWORK)
-    if uses_methods(whole) and compiled_width() != settings["width"]:
+    if depends_on_compiler(whole) and compiled_width() != settings["width"]:
         raise Failure(
             "llvmlite is installed on this worker, or on the others, but not on all",
             cure="install it on all workers: pip install 'eyeshot[fast]'",

@@ -46,7 +46,13 @@ from eyeshot.graph import Graph
 from eyeshot.images import Source, unfinished
 from eyeshot.images.sinks.zarr_blocks import blocked_zarr, maps_folder
 from eyeshot.images.sources.converted import reading_of
-from eyeshot.operators.methods import methods_of, rounding, uses_methods, with_methods
+from eyeshot.operators.methods import (
+    depends_on_compiler,
+    methods_of,
+    rounding,
+    uses_methods,
+    with_methods,
+)
 from eyeshot.planning import BandPlan, make_plan
 from eyeshot.planning.schedule import multiply_adds
 
@@ -262,12 +268,12 @@ def _with_methods(
     found = {width: with_methods(graph, width) for width in sorted(workers.widths)}
     if not any(map(uses_methods, found.values())):
         return [(graph, 0)]
-    if len(found) > 1:
+    if len(found) > 1 and any(map(depends_on_compiler, found.values())):
         raise Failure(
             "llvmlite is installed on some workers only: their answers differ in the last bits",
             cure="install it on all of them, pip install 'eyeshot[fast]', or use exact='direct'",
         )
-    ((width, faster),) = found.items()
+    width, faster = next(iter(found.items()))
     if begun is not None:
         return [(faster, width)]
     room = None if limit is None else limit // workers.most_threads

@@ -136,9 +136,9 @@ class Stream:
                 shared = borrowed or bool(progress.readers)
                 ready[name] = value.clone() if shared else value
             if value is not None or progress.gathers:  # otherwise nothing has changed
+                self._release(progress)  # first: its rows may lie in the memory of its inputs
                 for edge in progress.node.edges:
                     self._release(self._schedule[edge.source])
-                self._release(progress)
         return moved
 
     def passed(self, name: str, rows: Interval) -> torch.Tensor:

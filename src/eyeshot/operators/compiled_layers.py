@@ -700,15 +700,6 @@ def with_compiled(graph: Graph, width: int | None = None) -> Graph:
     return replace(graph, nodes={name: made.get(name, node) for name, node in graph.nodes.items()})
 
 
-def without_compiled(graph: Graph) -> Graph:
-    """The graph in which no convolution is computed by this file."""
-    nodes = {
-        node.name: replace(node, params=node.params.but(method=None)) if uses_it(node) else node
-        for node in graph
-    }
-    return replace(graph, nodes=nodes)
-
-
 def uses_compiled(graph: Graph) -> bool:
     """Whether a convolution is computed by this file."""
     return any(map(uses_it, graph))

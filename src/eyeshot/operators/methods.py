@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from eyeshot.graph import ConvolutionParams, Graph
 from eyeshot.operators import compiled_blocks, compiled_layers, compiled_signals, winograd
 from eyeshot.operators.compiled_blocks import with_blocks, without_blocks
-from eyeshot.operators.transposed_phases import with_phases, without_phases
+from eyeshot.operators.transposed_phases import with_phases
 
 
 def with_methods(graph: Graph, width: int | None = None) -> Graph:
@@ -24,12 +26,21 @@ def with_methods(graph: Graph, width: int | None = None) -> Graph:
 
 def without_methods(graph: Graph) -> Graph:
     """The graph in which every convolution is computed by torch's own libraries."""
-    graph = without_phases(compiled_signals.without_signals(without_blocks(graph)))
-    return compiled_layers.without_compiled(winograd.without_winograd(graph))
+    apart, chosen = without_blocks(graph), methods_of(graph)
+    nodes = {
+        name: replace(node, params=node.params.but(method=None)) if name in chosen else node
+        for name, node in apart.nodes.items()
+    }
+    return replace(apart, nodes=nodes)
 
 
 def uses_methods(graph: Graph) -> bool:
     """Whether a convolution is computed by another method."""
+    return bool(methods_of(graph))
+
+
+def depends_on_compiler(graph: Graph) -> bool:
+    """Whether a method rounds otherwise where llvmlite is not installed, or needs it."""
     graph = without_blocks(graph)
     compiled = compiled_layers.uses_compiled(graph) or compiled_signals.uses_signals(graph)
     return winograd.uses_winograd(graph) or compiled

@@ -35,15 +35,6 @@ def with_phases(graph: Graph) -> Graph:
     return replace(graph, nodes=nodes)
 
 
-def without_phases(graph: Graph) -> Graph:
-    """The graph in which none is computed by phases."""
-    nodes = {
-        node.name: replace(node, params=node.params.but(method=None)) if by_phases(node) else node
-        for node in graph
-    }
-    return replace(graph, nodes=nodes)
-
-
 def by_phases(node: Node) -> bool:
     """Whether a node is a transposed convolution that is computed by phases."""
     return isinstance(node.params, ConvolutionParams) and node.params.method == METHOD

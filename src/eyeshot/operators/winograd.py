@@ -133,15 +133,6 @@ def load_transforms(graph: Graph) -> None:
         compiled()
 
 
-def without_winograd(graph: Graph) -> Graph:
-    """The graph in which every convolution is the sum of its products."""
-    nodes = {
-        node.name: replace(node, params=node.params.but(method=None)) if is_winograd(node) else node
-        for node in graph
-    }
-    return replace(graph, nodes=nodes)
-
-
 def is_winograd(node: Node) -> bool:
     """Whether a node is a convolution that is computed this way."""
     return isinstance(node.params, ConvolutionParams) and node.params.method == METHOD
