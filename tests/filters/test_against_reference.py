@@ -14,8 +14,8 @@ from tests.networks import examples
 import eyeshot
 from eyeshot import reference
 from eyeshot.filters import NAMES, Method, resolve, route
-from eyeshot.filters.filtering import correlate
-from eyeshot.filters.kernels import find_route
+from eyeshot.filters.filtering import KernelSet, correlate
+from eyeshot.filters.kernels import find_route, freeze
 
 Array = NDArray[Any]
 Border = Literal["same", "valid", "reflect", "replicate", "circular"]
@@ -258,6 +258,26 @@ def test_edge_strength_is_right_at_any_scale(dtype: str, scale: float) -> None:
     strength = eyeshot.filter(scaled, "sobel", padding="reflect") / np.dtype(dtype).type(scale)
     expected = eyeshot.filter(picture, "sobel", padding="reflect")
     np.testing.assert_allclose(strength, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e17, 1e25])
+def test_edge_strength_of_bytes_is_right_at_any_scale_of_the_kernels(scale: float) -> None:
+    """The squares of these sums are 0, or infinite."""
+    picture = np.random.default_rng(8).integers(0, 256, (20, 21)).astype(np.uint8)
+    kernels = KernelSet("scaled", tuple(freeze(one * scale) for one in resolve("sobel").kernels))
+    strength = eyeshot.filter(picture, kernels, range="keep") / scale
+    expected = eyeshot.filter(picture, "sobel", range="keep")
+    np.testing.assert_allclose(strength, expected, rtol=1e-5)
+
+
+def test_a_transform_of_bytes_is_right_with_huge_weights() -> None:
+    """In float32 its sums over the whole picture would be infinite."""
+    rng = np.random.default_rng(9)
+    picture = rng.integers(0, 256, (60, 70)).astype(np.uint8)
+    weights = rng.standard_normal((31, 31))
+    got = eyeshot.filter(picture, weights * 1e33, range="keep") / 1e33
+    expected = eyeshot.filter(picture, weights, range="keep")
+    np.testing.assert_allclose(got, expected, atol=0.1)
 
 
 def test_a_small_weight_is_not_left_out_beside_a_large_one() -> None:

@@ -82,8 +82,9 @@ def correlate(
         weights: (kh, kw); for ``"valid"`` no larger than (H, W).
         route: the route of these weights, from :func:`eyeshot.filters.kernels.find_route`.
         padding: one of :data:`eyeshot.filters.kernels.PADDINGS`.
-        whole: the values are those of an 8-bit (float32) or 16-bit (float64) picture: no value is
-            so much larger than another that a search for such values is needed.
+        whole: the values are those of an 8-bit (float32) or 16-bit (float64) picture, and the
+            weights are neither huge nor tiny: no value or sum is so much larger than another that a
+            search for such values is needed.
 
     Returns:
         (H, W[, C]), or (H − kh + 1, W − kw + 1[, C]) for ``"valid"``.
@@ -609,10 +610,20 @@ def _respond(plan: Plan, color: Array) -> Array:
 
 
 def _respond_at_once(plan: Plan, color: Array) -> Array:
-    kernels, whole = plan.kernels.kernels, plan.dtype.kind == "u"
+    kernels = plan.kernels.kernels
+    whole = plan.dtype.kind == "u" and all(map(_is_usual, kernels))
     if len(kernels) == 1:
         return correlate(color, kernels[0], plan.routes[0], plan.padding, whole=whole)
     return magnitude(color, kernels, plan.routes, plan.padding, whole=whole)
+
+
+def _is_usual(kernel: Weights) -> bool:
+    """Whether sums over a picture of whole numbers, and their squares, stay in a type's range."""
+    exponent = math.frexp(float(np.abs(kernel).sum()))[1]
+    return abs(exponent) < _USUAL_WEIGHTS
+
+
+_USUAL_WEIGHTS = 40
 
 
 def _check_picture(picture: Array) -> None:
