@@ -52,6 +52,12 @@ def test_a_huge_score_is_white_and_its_opposite_black(size: float, sign: float) 
     assert (torch.from_numpy(form_of("uint8", 1)(scores)) == _by_definition(scores)).all()
 
 
+def test_a_huge_score_beside_no_number_is_white() -> None:
+    scores = torch.tensor([[[3e38, float("nan"), float("inf"), 0.5]]])
+    found = form_of("uint8", 1)(scores)
+    assert found[0, 0, [0, 2, 3]].tolist() == [255, 255, 128]
+
+
 @pytest.mark.parametrize("classes", [2, 256, 257, 65536, 65537])
 def test_the_number_of_the_last_class_is_kept(classes: int) -> None:
     scores = torch.zeros(classes, 1, 2)

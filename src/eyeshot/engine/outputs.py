@@ -135,7 +135,7 @@ _CLIPPED_RIGHT = 8.0e6
 def _bytes(scores: torch.Tensor) -> torch.Tensor:
     plain = scores.device.type == "cpu" and scores.dtype == torch.float32 and scores.numel()
     rows = scores.reshape(-1, scores.shape[-1]).numpy() if plain else None
-    if rows is None or rows.max() > _CLIPPED_RIGHT:
+    if rows is None or not rows.max() <= _CLIPPED_RIGHT:  # or NaN, beside such a score
         return scores.clamp(0, 1).mul_(255).round_().to(torch.uint8)
     # OpenCV scales, rounds half to even and clips in one pass: equal bytes, five times as fast.
     samples = cv2.addWeighted(rows, 255.0, rows, 0.0, 0.0, dtype=cv2.CV_8U)
