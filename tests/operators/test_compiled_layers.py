@@ -122,6 +122,14 @@ def test_columns_of_a_wider_map_are_read_where_they_lie() -> None:
     assert same(Pointwise(weight, None, None, ())(part, None, None), truth)
 
 
+def test_channels_that_share_their_memory_are_read_as_such() -> None:
+    value = torch.randn(1, 1, 9, 50).expand(1, 16, 9, 50)
+    weight = torch.randn(32, 16, 1, 1) / 4
+    for stride in (1, 2):
+        truth = F.conv2d(value.double(), weight.double(), None, stride)
+        assert same(Pointwise(weight, None, None, (), stride)(value, None, None), truth)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_stays_so(bad: float) -> None:
     value = drawn(1, 16, 6, 9)

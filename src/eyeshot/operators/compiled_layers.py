@@ -60,31 +60,8 @@ DEPTHWISE: Fields = (
 _LAST = torch.channels_last
 
 
-def _vector(code: Code, place: str) -> str:
-    """A number at an address, in every place of a register."""
-    number = code.let(f"load float, ptr {place}, align 4")
-    one = code.let(f"insertelement {code.type} poison, float {number}, i64 0")
-    lanes = f"<{code.width} x i32> zeroinitializer"
-    return code.let(f"shufflevector {code.type} {one}, {code.type} poison, {lanes}")
-
-
-def _fma(code: Code, one: str, other: str, total: str) -> str:
-    kind = f"v{code.width}f32"
-    operands = f"{code.type} {one}, {code.type} {other}, {code.type} {total}"
-    return code.let(f"call {code.type} @llvm.fma.{kind}({operands})")
-
-
-def _within(code: Code, value: str, low: str, high: str) -> str:
-    """The number, or the bound that it passes; NaN stays NaN."""
-    under = code.let(f"fcmp olt {code.type} {value}, {low}")
-    bits = f"<{code.width} x i1>"
-    value = code.let(f"select {bits} {under}, {code.type} {low}, {code.type} {value}")
-    over = code.let(f"fcmp ogt {code.type} {value}, {high}")
-    return code.let(f"select {bits} {over}, {code.type} {high}, {code.type} {value}")
-
-
 def _bounds(code: Code) -> tuple[str, str]:
-    return _vector(code, "%bounds"), _vector(code, code.at("%bounds", "1"))
+    return code.spread("%bounds"), code.spread(code.at("%bounds", "1"))
 
 
 def _place(name: str, start: str, row: str, pixel: str) -> list[str]:
@@ -174,7 +151,7 @@ def _pointwise(width: int, vectors: int, scattered: bool = False) -> str:
     weights = [step.load(step.at("%w", str(v * width))) for v in range(vectors)]
     for r in range(rows):
         base, far = f"%x_{r - r % _NEAR}", ("", "%pixel", "%pixel2")[r % _NEAR]
-        value = _vector(step, step.at(base, far) if far else base)
+        value = step.spread(step.at(base, far) if far else base)
         for v in range(vectors):
             operands = f"{kind} {value}, {kind} {weights[v]}, {kind} %a_{r}_{v}"
             step.do(f"%s_{r}_{v} = call {kind} @llvm.fma.v{width}f32({operands})")
@@ -210,7 +187,7 @@ def _pointwise(width: int, vectors: int, scattered: bool = False) -> str:
     for r in range(rows):
         place = last.at("%y_start", last.let(f"mul i64 %target_pixel, {r}"))
         for v in range(vectors):
-            value = _within(last, f"%y_{r}_{v}", low, high)
+            value = last.within(f"%y_{r}_{v}", low, high)
             last.store(value, last.at(place, str(v * width)))
     lines += [
         *last.lines,
@@ -297,9 +274,9 @@ def _depthwise(width: int, kernel: int, stride: int) -> str:
             for t in range(kernel):
                 far = code.let(f"mul i64 %channels, {i * kernel + t}")
                 weight = code.load(code.at(code.at("%weights", far), f"%cc_{name}"))
-                sums = [_fma(code, row[x * stride + t], weight, one) for x, one in enumerate(sums)]
+                sums = [code.fma(row[x * stride + t], weight, one) for x, one in enumerate(sums)]
         for one, place in zip(sums, out, strict=True):
-            code.store(_within(code, one, low, high), code.at(place, f"%cc_{name}"))
+            code.store(code.within(one, low, high), code.at(place, f"%cc_{name}"))
         return [
             f"  br label %{name}_c",
             f"{name}_c:",
@@ -376,7 +353,7 @@ def _machine_code(name: str) -> MachineCode:
     return MachineCode(assembly, (name,))
 
 
-def _bounds_of(activation: str | None, scalars: Sequence[float]) -> torch.Tensor:
+def bounds_of(activation: str | None, scalars: Sequence[float]) -> torch.Tensor:
     """The smallest and the largest number that an activation lets pass."""
     if activation == "hardtanh":
         return torch.tensor(scalars or (-1.0, 1.0), dtype=torch.float32)
@@ -421,7 +398,7 @@ class Pointwise:
     ) -> None:
         self.outputs, self.channels = weight.shape[:2]
         self._stride = stride
-        self._bounds = _bounds_of(activation, scalars)
+        self._bounds = bounds_of(activation, scalars)
         self._bias = _bias_of(weight, bias)
         vectors = _vectors(self.outputs)
         self.name = f"pointwise_{vectors}"
@@ -437,7 +414,7 @@ class Pointwise:
     ) -> torch.Tensor:
         """(N, O, H', W') of (N, C, H, W), in ``room`` if its channels are last."""
         seen = value[:, :, :: self._stride, :: self._stride] if self._stride > 1 else value
-        if self._stride == 1 or seen.shape[3] < self.tile or value.stride(1) > 1:
+        if self._stride == 1 or seen.shape[3] < self.tile or value.stride(1) != 1:
             return self._in_a_row(seen, room, added)
         result = room_for(room, (len(value), self.outputs, *seen.shape[2:]))
         other = None if added is None else added.contiguous(memory_format=_LAST)
@@ -558,7 +535,7 @@ class Depthwise:
         self.channels, self.kernel, self.stride = weight.shape[0], weight.shape[2], stride
         self.name = f"depthwise_{self.kernel}_{stride}"
         self.code = _machine_code(self.name)
-        self._bounds = _bounds_of(activation, scalars)
+        self._bounds = bounds_of(activation, scalars)
         self._bias = _bias_of(weight, bias)
         self._weights = weight.detach()[:, 0].permute(1, 2, 0).contiguous()
         self._zeros, self._trash = torch.zeros(2, self.channels)

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from eyeshot.graph import ConvolutionParams, Family, Graph, Kind, Node
+from eyeshot.operators.compiled_layers import bounds_of
 from eyeshot.operators.pointwise import GATE
 from eyeshot.operators.tile import Padded
 from eyeshot.operators.winograd_compiled import (
@@ -285,8 +286,7 @@ class SignalConvolution:
         count, self._channels, self._taps = weight.shape
         self._dilation, self._gated = dilation, activation == GATE
         self._outputs = count // 2 if self._gated else count
-        low, high = (scalars or (-1.0, 1.0)) if activation == "hardtanh" else (-math.inf, math.inf)
-        self._bounds = torch.tensor((0.0 if activation == "relu" else low, high))
+        self._bounds = bounds_of(activation, scalars)
         block = _together(self._gated, self._outputs)
         self._name, self._code = _name(self._gated, block), _machine_code(self._gated, block)
         self._tile = _TILES[register_width()][self._gated][block] * register_width()
